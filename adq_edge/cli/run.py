@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, List, Optional
 
@@ -123,7 +124,7 @@ def _run(config: StationConfig) -> None:
     from adq_edge.station.station import Station
 
     station = Station(config)
-    station.conditions.listen(_print_condition)
+    station.conditions.listen(partial(_print_condition, config))
     with call_on_signals(station.request_stop), contextlib.ExitStack() as running:
         with pulsing_bar("Starting"):
             running.enter_context(station)
@@ -137,16 +138,28 @@ def _run(config: StationConfig) -> None:
 
 def _print_addresses(config: StationConfig) -> None:
     from adq_edge.core.console import console
+    from adq_edge.station.conditions import Condition
 
     for name, service in config.services.items():
         address = service.describe()
-        if address is not None:
+        if address is not None and config.station.log == "json":
+            _print_log_line(config, Condition(f"service {name}", None, time.time()), address)
+        elif address is not None:
             console.print(f"{name}: {address}", soft_wrap=True)
 
 
-def _print_condition(condition: Condition) -> None:
+def _print_log_line(config: StationConfig, change: Condition, text: Optional[str] = None) -> None:
+    from adq_edge.station.log import log_line
+
+    typer.echo(log_line(config.station.name, change, text), err=True)
+
+
+def _print_condition(config: StationConfig, condition: Condition) -> None:
     from adq_edge.core.console import console
 
+    if config.station.log == "json":
+        _print_log_line(config, condition)
+        return
     moment = time.strftime("%H:%M:%S", time.localtime(condition.at))
     text = "no problem any more" if condition.problem is None else condition.problem
     console.print(f"{moment} {condition.subject}: {text}", soft_wrap=True)
@@ -176,7 +189,7 @@ def _status(station: Station) -> Iterator[None]:
                 live.update(status_line(station.snapshot()), refresh=True)
 
     thread = threading.Thread(target=show, name="status", daemon=True)
-    if not console.quiet:
+    if not (console.quiet or station.config.station.log == "json"):
         thread.start()
     try:
         yield
@@ -205,10 +218,16 @@ def status_line(snapshot: Snapshot) -> str:
 
 def _print_end(station: Station) -> None:
     from adq_edge.core.console import console
+    from adq_edge.station.conditions import Condition
 
     snapshot = station.snapshot()
-    console.print(status_line(snapshot), soft_wrap=True)
-    if snapshot.conditions:
-        problems = "; ".join(f"{one.subject}: {one.problem}" for one in snapshot.conditions)
-        typer.echo(f"adq-edge: degraded at the end: {problems}", err=True)
+    problems = "; ".join(f"{one.subject}: {one.problem}" for one in snapshot.conditions)
+    if station.config.station.log == "json":
+        end = Condition("station", f"degraded at the end: {problems}" if problems else None, time.time())
+        _print_log_line(station.config, end, status_line(snapshot))
+    else:
+        console.print(status_line(snapshot), soft_wrap=True)
+        if problems:
+            typer.echo(f"adq-edge: degraded at the end: {problems}", err=True)
+    if problems:
         raise typer.Exit(DEGRADED)

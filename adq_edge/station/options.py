@@ -28,14 +28,17 @@ class StationOptions:
     Attributes:
         name: the station's name in each record.
         drain_s: time at the end to deliver what is stored, in s; the next start delivers the rest.
+        log: `text`, or `json` for problems as lines of JSON on standard error.
     """
 
     name: str = "station"
     drain_s: float = 5.0
+    log: str = "text"
 
     def check(self) -> None:
         """Raise a ValueError if a value is impossible."""
         _require(bool(self.name.strip()), "name is empty")
+        _require(self.log in ("text", "json"), f"log is {quoted(self.log)}, not 'text' or 'json'")
         _require(0.0 <= self.drain_s <= 3600.0, f"drain_s is {self.drain_s:g}, not 0 to 3600")
 
 

@@ -75,16 +75,15 @@ def password_lines(folder: Path, user: str, password: str) -> List[str]:
 class Listener:
     """A client of a broker that records what it receives."""
 
-    def __init__(self, port: int, topic: str, **credentials: str) -> None:
+    def __init__(self, port: int, topic: str, session: Optional[str] = None) -> None:
         import paho.mqtt.client as mqtt
 
         self.received: List[object] = []
         self._changed = threading.Condition()
         self._is_subscribed = False
         versions = getattr(mqtt, "CallbackAPIVersion", None)
-        self._client = mqtt.Client(*(() if versions is None else (versions.VERSION2,)))
-        if credentials:
-            self._client.username_pw_set(credentials["username"], credentials["password"])
+        positional = () if versions is None else (versions.VERSION2,)
+        self._client = mqtt.Client(*positional, client_id=session or "", clean_session=session is None)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *rest: client.subscribe(topic, 1)
         self._client.on_message = self._record
@@ -116,8 +115,9 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(port: int, topic: str, **credentials: str) -> Iterator[Listener]:
-    listener = Listener(port, topic, **credentials)
+def listening(port: int, topic: str, session: Optional[str] = None) -> Iterator[Listener]:
+    """Listen to a topic; with the name of a session, the broker keeps the messages of an absence."""
+    listener = Listener(port, topic, session)
     try:
         yield listener
     finally:

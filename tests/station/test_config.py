@@ -210,9 +210,9 @@ def test_first_look_needs_a_source_that_is_there(place: Path):
 
 
 @needs_toml
-def test_examples_of_the_page_run(place: Path):
+def test_examples_of_the_page_run(place: Path, monkeypatch: pytest.MonkeyPatch):
     page = (REPOSITORY / "docs" / "station.md").read_text(encoding="utf-8")
-    whole, triggered = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
+    whole, *parts = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
     (place / "page.toml").write_text(whole)
     done = run_cli("run", "page.toml", "--check", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -226,5 +226,9 @@ def test_examples_of_the_page_run(place: Path):
         (REPOSITORY / "docs" / "predict-json.md").read_text(encoding="utf-8").split("field of a region")[0]
     )
     assert set(records[0]) == {*described, *re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE)}
-    (place / "triggered.toml").write_text(GOOD + triggered)
-    assert not read_config(place / "triggered.toml").sources["top"].source.needs_engine
+    monkeypatch.setenv("STATION_TOKEN", "0123456789abcdef")
+    (place / "parts.toml").write_text(GOOD + "\n".join(parts))
+    config = read_config(place / "parts.toml")
+    assert list(config.sources) == ["inbox", "top-trigger", "top", "button"]
+    assert not config.sources["top"].source.needs_engine
+    assert list(config.services) == ["web"]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import hashlib
-import hmac
+import re
 import socket
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -20,39 +15,9 @@ from adq_edge.station.sinks.base import Refused
 from adq_edge.station.sinks.webhook import WebhookOptions, WebhookSink
 from adq_edge.station.tables import Place, parse_table
 from factories.brokers import free_port
+from factories.paths import REPOSITORY
 from factories.station_parts import message
-
-
-class Receiver(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append((dict(self.headers), body))
-        status = self.server.statuses.pop(0) if self.server.statuses else 204
-        if status == 0:
-            self.close_connection = True
-            return
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: Any) -> None:
-        return
-
-
-@contextlib.contextmanager
-def receiving(*statuses: int, port: int = 0) -> Iterator[Any]:
-    """Answer posts with these statuses, then with 204; 0 closes the connection without an answer."""
-    server: Any = ThreadingHTTPServer(("127.0.0.1", port), Receiver)
-    server.statuses, server.received = list(statuses), []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+from factories.webhooks import receiving
 
 
 def sink_of(port: int, **keys: Any) -> WebhookSink:
@@ -67,12 +32,18 @@ def ids(server: Any) -> List[str]:
     return [headers["webhook-id"] for headers, _ in server.received]
 
 
-def verify(secret: str, headers: Dict[str, str], body: bytes) -> bool:
-    """The example of docs/station.md is this function."""
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    expected = base64.b64encode(hmac.new(secret.encode(), signed, hashlib.sha256).digest()).decode()
-    is_recent = abs(time.time() - int(headers["webhook-timestamp"])) < 300
-    return is_recent and hmac.compare_digest(headers["webhook-signature"], "v1," + expected)
+def load_example() -> Callable[[str, Dict[str, str], bytes], bool]:
+    """Return the function that docs/station.md gives to receivers."""
+    page = (REPOSITORY / "docs" / "station.md").read_text(encoding="utf-8")
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "is_genuine" in block
+    ]
+    names: Dict[str, Any] = {}
+    exec(code, names)
+    return names["is_genuine"]
+
+
+verify = load_example()
 
 
 def test_verdicts_are_posted_in_order_signed_and_with_their_id() -> None:
