@@ -1,4 +1,4 @@
-"""The frames that wait for one engine: bounded for each source, the one that is due first goes first."""
+"""Frames that wait for an engine: a bounded queue for each source; the earliest deadline goes first."""
 
 from __future__ import annotations
 

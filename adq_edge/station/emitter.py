@@ -10,7 +10,7 @@ from adq_edge.core.errors import first_line
 from adq_edge.core.text import printable_message
 from adq_edge.station.conditions import Conditions
 from adq_edge.station.config import SinkEntry
-from adq_edge.station.events import Decided
+from adq_edge.station.events import Decided, Ticket
 from adq_edge.station.image_files import NO_IMAGES, KeptImages
 from adq_edge.station.pipeline import Emitted
 from adq_edge.station.services.base import Service
@@ -51,13 +51,25 @@ class Emitter:
 
     def _run(self) -> None:
         for emitted in iter(self._queue.get, None):
-            decided, ticket = emitted
-            for name, service in self._services.items():
-                self._observe(name, service, decided)
-            sinks = [name for name, entry in self._sinks.items() if self._is_wanted(name, entry, decided)]
-            kept = self._keep_images(decided, sinks)
-            self._store.add(decided.record, ticket, sinks, decided.frame.trigger.key, kept)
-            del emitted, decided, ticket  # the image is not kept while the thread waits
+            try:
+                self._pass_on(*emitted)
+            except Exception as error:  # the thread must go on, whatever a record holds
+                text = printable_message(f"{type(error).__name__}: {first_line(error)}")
+                self._conditions.report("emitter", f"a verdict could not be stored ({text})")
+            del emitted  # the image is not kept while the thread waits
+
+    def _pass_on(self, decided: Decided, ticket: Ticket) -> None:
+        """Show a verdict to the services, write its images and store it.
+
+        Args:
+            decided: the verdict.
+            ticket: the receipt of its trigger.
+        """
+        for name, service in self._services.items():
+            self._observe(name, service, decided)
+        sinks = [name for name, entry in self._sinks.items() if self._is_wanted(name, entry, decided)]
+        kept = self._keep_images(decided, sinks)
+        self._store.add(decided.record, ticket, sinks, decided.frame.trigger.key, kept)
 
     def _observe(self, name: str, service: Service, decided: Decided) -> None:
         try:
@@ -69,7 +81,7 @@ class Emitter:
     def _is_wanted(self, name: str, entry: SinkEntry, decided: Decided) -> bool:
         try:
             return entry.wants(decided.record)
-        except Exception as error:  # a sink may come from any package; it rather gets too much
+        except Exception as error:  # a verdict too many is better than one too few
             self._conditions.report(f"sink {name}", printable_message(f"cannot choose verdicts ({error})"))
             return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 VERDICT_SCHEMA, VERDICT_VERSION = "adq-edge/verdict", 1
 """Schema and version of a verdict's record; docs/station.md describes each field."""
 VERDICTS = ("good", "defective", "unknown product", "cannot judge")
+
+_YEAR_9999 = 253_370_764_800.0
 
 Image = Union[np.ndarray, bytes, Path]
 """uint8 `[H, W, 3]` RGB of any size, an encoded image (PNG, JPEG, ...), or an image file."""
@@ -37,6 +40,9 @@ class Trigger:
         taken_at: when the image was taken, in seconds since 1970 (UTC).
         received: when the request arrived, as `time.monotonic`: the deadline counts from here.
         is_triggered: False for an image of a camera that runs freely, which a newer one may replace.
+
+    Raises:
+        ValueError: a text is none, or a time is impossible.
     """
 
     image: Optional[Image] = None
@@ -49,6 +55,14 @@ class Trigger:
     taken_at: float = dataclasses.field(default_factory=time.time)
     received: float = dataclasses.field(default_factory=time.monotonic)
     is_triggered: bool = True
+
+    def __post_init__(self) -> None:
+        names = (self.camera, self.problem, self.name, self.product, self.key)
+        texts = (*(name for name in names if name is not None), *self.fields, *self.fields.values())
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("camera, problem, name, product, key and fields of a trigger are texts")
+        if not (0.0 <= self.taken_at < _YEAR_9999 and math.isfinite(self.received)):
+            raise ValueError(f"a trigger cannot be of the time {self.taken_at}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Cause(enum.Enum):
 
 
 class Job:
-    """A frame until it is decided; any thread may claim it, and one does.
+    """A frame until it is decided; of the threads that claim it, one succeeds.
 
     Attributes:
         frame: the frame; None once it is decided, so that its image can be released.
@@ -37,11 +37,11 @@ class Job:
         self.due = frame.due
         self._lock = threading.Lock()
 
-    def claim(self) -> Optional[Frame]:
-        """Return the frame to the first caller, who decides it; None to all others."""
+    def claim(self) -> bool:
+        """Return True to the first caller, who decides the frame; False to all others."""
         with self._lock:
-            frame, self.frame = self.frame, None
-            return frame
+            is_first, self.frame = self.frame is not None, None
+            return is_first
 
     @property
     def is_decided(self) -> bool:

@@ -188,7 +188,7 @@ class Pipeline:
         self, job: Job, inspection: Inspection, cause: Optional[Cause], pixels: Optional[np.ndarray]
     ) -> None:
         """Give a frame its verdict, unless it has one."""
-        frame = job.claim()
+        frame = job.frame
         if frame is None:
             return
         now = time.monotonic()
@@ -196,6 +196,8 @@ class Pipeline:
         prediction, is_on_time = Prediction.of(inspection), now <= frame.due
         record = verdict_record(self._station, frame, prediction, time.time(), latency_ms, is_on_time)
         decided = Decided(frame, prediction, record, pixels, latency_ms, is_on_time)
+        if not job.claim():  # last of all: what has failed before is decided by the next attempt
+            return
         self._statistics.count_verdict(decided, cause)
         job.ticket.decided.set_result(record)
         self._lanes[frame.source].order.add(frame.sequence, (decided, job.ticket))

@@ -45,7 +45,7 @@ class SourceIntake(Intake):
         self._capture, self._conditions = capture, conditions
         self._stopping = threading.Event()
         self._keys_lock = threading.Lock()
-        self._undecided: Dict[str, Ticket] = {}
+        self._unstored: Dict[str, Ticket] = {}
 
     def submit(self, trigger: Trigger) -> Ticket:
         """Accept a trigger; see the base."""
@@ -58,16 +58,16 @@ class SourceIntake(Intake):
         with self._keys_lock:
             ticket = self._known(trigger.key)
             if ticket is None:
-                ticket = self._undecided[trigger.key] = self._accept(trigger)
-                ticket.stored.add_done_callback(lambda _: self._undecided.pop(str(trigger.key), None))
+                ticket = self._unstored[trigger.key] = self._accept(trigger)
+                ticket.stored.add_done_callback(lambda _: self._unstored.pop(str(trigger.key), None))
             return ticket
 
     def _known(self, key: str) -> Optional[Ticket]:
         """Return the ticket of an earlier trigger with a key; None if there is none."""
-        unstored = self._undecided.get(key)
-        record = None if unstored is not None else self._store.find(self._source.name, key)
+        ticket = self._unstored.get(key)
+        record = self._store.find(self._source.name, key) if ticket is None else None
         if record is None:
-            return unstored
+            return ticket
         ticket = Ticket(str(record["id"]))
         ticket.decided.set_result(record)
         ticket.stored.set_result(record)

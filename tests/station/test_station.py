@@ -256,3 +256,42 @@ def test_services_start_before_triggers_and_see_all_verdicts_before_they_are_clo
         station.intake("line").submit(Trigger(image=part_image(is_defective=True)))
     assert service.events == ["good", "defective", "closed"]
     assert station.snapshot().conditions == ()
+
+
+def test_sources_share_a_station_with_engines_products_and_sinks_of_their_own(engine: Path, tmp_path: Path):
+    tables = {
+        "engines": {
+            "bolts": {"file": str(engine), "product": "bolt"},
+            "parts": {"file": str(engine), "streams": 2, "false_rejects": "2%", "min_area": 4},
+        },
+        "sources": {
+            "left": {"type": "calls", "engine": "bolts", "queue": 100},
+            "right": {"type": "calls", "engine": "parts", "queue": 100, "policy": "wait"},
+        },
+        "sinks": {
+            "left": {"type": "json-lines", "file": "left.jsonl", "sources": ["left"]},
+            "bad": {"type": "json-lines", "file": "bad.jsonl", "verdicts": ["defective"]},
+        },
+    }
+    with Station(station_config(engine, tmp_path, **tables)) as station:
+        left, right = station.intake("left"), station.intake("right")
+        for number in range(12):
+            left.submit(Trigger(image=part_image(number)))
+            right.submit(Trigger(image=part_image(number, is_defective=number == 7), product="bolt"))
+        assert left.submit(Trigger(image=part_image(), product="wing")).decided.result(WAIT_S)["reason"]
+    of_left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+    (bad,) = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [(record["source"], record["sequence"]) for record in of_left] == [
+        ("left", n) for n in range(1, 14)
+    ]
+    assert (bad["source"], bad["sequence"], bad["product"]) == ("right", 8, "bolt")
+    assert (of_left[0]["false_rejects"], bad["false_rejects"]) == (0.05, 0.02)
+    assert station.snapshot().verdicts["right"] == {"good": 11, "defective": 1}
+
+
+@pytest.mark.parametrize(
+    "values", [{"taken_at": float("nan")}, {"taken_at": 1e18}, {"fields": {"serial": 7}}, {"product": 3}]
+)
+def test_trigger_with_impossible_values_is_refused_where_it_is_made(values: Any):
+    with pytest.raises(ValueError, match="trigger"):
+        Trigger(image=part_image(), **values)
