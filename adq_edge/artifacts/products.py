@@ -10,8 +10,9 @@ import enum
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Iterable, Optional, Sequence, Tuple
+from typing import Any, Iterable, Mapping, Optional, Sequence, Tuple
 
+from adq_edge.artifacts.image_statistics import ImageStatistics
 from adq_edge.artifacts.sidecar import path_beside
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import settle, storage_errors
@@ -184,6 +185,7 @@ class Product:
         suspicious: good images that were left out because they look defective (`--clean`).
         threshold: a threshold from labeled defects; None for the false-reject rate.
         digest: SHA-256 of all other fields.
+        image_statistics: what is normal for the images themselves; None in older files.
     """
 
     name: str
@@ -201,6 +203,7 @@ class Product:
     suspicious: Tuple[str, ...] = ()
     threshold: Optional[LabeledThreshold] = None
     digest: str = ""
+    image_statistics: Optional[ImageStatistics] = None
 
     def sealed(self) -> Product:
         """Return the product with the digest of its fields."""
@@ -208,7 +211,7 @@ class Product:
 
     def _digest(self) -> str:
         unsealed = dataclasses.replace(self, digest="")
-        text = json.dumps(unsealed, sort_keys=True, default=vars)  # `asdict` would copy thousands of numbers
+        text = json.dumps(unsealed, sort_keys=True, default=_digested)  # `asdict` would copy all numbers
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def check(self) -> None:
@@ -234,18 +237,26 @@ class Product:
             raise ValueError("its evidence is impossible")
         if not all(_SMALLEST_FLOOR <= one.floor <= _LARGEST_NUMBER for one in self._logarithms):
             raise ValueError("it has a logarithm of zero")
-        if self.threshold is not None:
-            self.threshold.check()
+        for part in (self.threshold, self.image_statistics):
+            if part is not None:
+                part.check()
 
     def count_numbers(self) -> int:
         """Return the number of numbers in the lists of the product."""
         positions = (self.raw_positions, self.deep_positions)
-        lists = (self.scores, self.peaks, self.recognition.mean, self.recognition.distances)
+        lists = [self.scores, self.peaks, self.recognition.mean, self.recognition.distances]
+        if self.image_statistics is not None:
+            lists += [self.image_statistics.rows, self.image_statistics.columns]
         return sum(map(len, lists)) + sum(len(one.mean) + len(one.spread) for one in positions)
 
     @property
     def _logarithms(self) -> Tuple[Transform, ...]:
         return tuple(one for one in (self.raw, self.deep) if one.log)
+
+
+def _digested(part: Any) -> Mapping[str, Any]:
+    """Return the fields of a part of a product; files without image statistics keep their digest."""
+    return {name: value for name, value in vars(part).items() if (name, value) != ("image_statistics", None)}
 
 
 def _numbers(values: Any) -> Numbers:

@@ -13,6 +13,7 @@ import numpy as np
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.imaging import load_image, read_product_image, resize_image
 from adq_edge.datasets.pasted_defects import paste_defect, paste_defects
+from adq_edge.decision.health.measures import ImageMeasures, measure_image
 from adq_edge.decision.learning import FEWEST_IMAGES, GoodImages, PastedImages
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.recognition import thumbnail_embedding
@@ -79,8 +80,9 @@ def collect(
     outputs = [_run(engine, image.load(), image.path) for image in images]
     good = GoodImages(
         tuple(map(str, kept)),
-        Maps.join([maps for maps, _ in outputs]),
-        np.concatenate([one for _, one in outputs]),
+        Maps.join([maps for maps, _, _ in outputs]),
+        np.concatenate([one for _, one, _ in outputs]),
+        tuple(measures for _, _, measures in outputs),
     )
     pasted: List[Maps] = []
     origins: List[int] = []
@@ -140,11 +142,11 @@ def _read(
     return list(found.values()), notes
 
 
-def _run(engine: Engine, image: np.ndarray, path: Path) -> Tuple[Maps, np.ndarray]:
+def _run(engine: Engine, image: np.ndarray, path: Path) -> Tuple[Maps, np.ndarray, ImageMeasures]:
     batch = image[None]
     output = engine.run(batch)
     require_finite(output, engine, path)
-    return Maps.of(output), embeddings_of(output, batch)
+    return Maps.of(output), embeddings_of(output, batch), measure_image(image)
 
 
 def _paste(kind: int, image: np.ndarray, donor: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from adq_edge.artifacts.products import Candidate, Evidence, EvidenceKind, Product, plain
+from adq_edge.decision.health.measures import ImageMeasures, learn_statistics
 from adq_edge.decision.maps import Maps
 from adq_edge.decision.normal import (
     SMALLEST_SPREAD,
@@ -61,11 +62,13 @@ class GoodImages:
         names: the image files.
         maps: the maps.
         embeddings: float32 `[N, D]`.
+        measures: light, color, sharpness and position of each image; empty if they are not known.
     """
 
     names: Tuple[str, ...]
     maps: Maps
     embeddings: np.ndarray
+    measures: Tuple[ImageMeasures, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,7 +76,8 @@ class GoodImages:
     def select(self, images: np.ndarray) -> GoodImages:
         """Return some of the images, by an array of their indices."""
         names = tuple(self.names[index] for index in images)
-        return GoodImages(names, self.maps.select(images), self.embeddings[images])
+        measures = tuple(self.measures[index] for index in images) if self.measures else ()
+        return GoodImages(names, self.maps.select(images), self.embeddings[images], measures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +143,7 @@ def learn(
         recognition=learn_recognition(good.embeddings, trial.folds),
         candidates=candidates,
         suspicious=suspicious,
+        image_statistics=learn_statistics(good.measures) if good.measures else None,
     ).sealed()
 
 
