@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from adq_edge.evaluation.evaluate import evaluate as evaluate
     from adq_edge.evaluation.overlays import draw_inspection as draw_inspection
     from adq_edge.evaluation.predict import predict as predict
+    from adq_edge.evaluation.stress import stress as stress
     from adq_edge.hardware.doctor import diagnose as diagnose
     from adq_edge.onnx_export.export import export as export
     from adq_edge.onnx_import.import_model import import_model as import_model
@@ -86,6 +87,7 @@ _HOMES = {
     "open_bundle": "adq_edge.artifacts.bundle",
     "predict": "adq_edge.evaluation.predict",
     "read_dataset": "adq_edge.datasets.dataset",
+    "stress": "adq_edge.evaluation.stress",
     "train": "adq_edge.training.train",
     "train_each": "adq_edge.training.train",
     "train_quantized": "adq_edge.qat.train",

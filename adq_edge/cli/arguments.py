@@ -44,6 +44,7 @@ EXPECTED: Mapping[str, Expected] = {
     "engine": _ENGINE,
     "engine_a": _ENGINE,
     "engine_b": _ENGINE,
+    "against": _ENGINE,
     "engines": _ENGINE,
     "bundle": _BUNDLE,
     "estimate": _BUNDLE,

@@ -17,7 +17,7 @@ from adq_edge.core.interruption import delayed_signals, exit_after, was_interrup
 from adq_edge.core.streams import output_errors
 from adq_edge.core.text import printable_message
 
-RESUMED = ("train", "study", "demo", "run")
+RESUMED = ("train", "study", "demo", "run", "stress")
 """The commands that go on with what an interrupted run has finished."""
 ONE_BY_ONE = ("predict",)
 """The commands that write a file for each image."""

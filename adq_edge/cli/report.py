@@ -17,8 +17,8 @@ def report(
         None,
         metavar="RESULT",
         autocompletion=complete_paths("RESULT"),
-        help="Result files of bench, eval, compare, analyze and 'bench --estimate', or folders of them. "
-        "Default: benchmarks/results/.",
+        help="Result files of bench, eval, compare, analyze, stress and 'bench --estimate', or folders of "
+        "them. Default: benchmarks/results/.",
     ),
     output: Path = typer.Option(
         Path("report.html"),

@@ -12,6 +12,7 @@ from adq_edge.core.text import decibels, number_of
 from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.decision_quality import ProductQuality
 from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.evaluation.stress_result import Performance, StressCurve, StressedEngine, StressResult
 from adq_edge.hardware.telemetry.recording import Recording, Series
 from adq_edge.report.labels import distinguish, engine_details, label_entries, shorten_labels
 from adq_edge.report.merge import data_key
@@ -247,6 +248,34 @@ def analysis_charts(analyses: Sequence[Analysis]) -> Iterator[Chart]:
             count = f"the worst {len(worst)} of {number_of(len(quantized), 'layer')}"
             title = f"Error of INT8 in {file_name(one.bundle)} on {one.target}: {count}"
             yield stack_chart(title, "% of the map", ["map error"], stacks)
+
+
+def stress_charts(results: Sequence[StressResult]) -> Iterator[Chart]:
+    """Yield the image AUROC of each engine and its reference over the amount of each change."""
+    for result in results:
+        for curve in result.curves:
+            sides: List[Tuple[StressedEngine, List[Optional[Performance]]]]
+            sides = [(result.engine, [point.engine for point in curve.points])]
+            if result.reference is not None:
+                sides.append((result.reference, [point.reference for point in curve.points]))
+            curves = [
+                Curve(precision_name(side.precision), color, shape, _areas(curve, side.unchanged, points))
+                for shape, (color, (side, points)) in enumerate(zip(("part0", "part1"), sides))
+            ]
+            if any(one.known for one in curves):
+                title = f"{file_name(result.engine.engine.name)}: {curve.title}"
+                yield curve_chart(title, curve.unit, "image AUROC", [one for one in curves if one.known])
+
+
+def _areas(
+    curve: StressCurve, unchanged: Performance, points: Sequence[Optional[Performance]]
+) -> List[Tuple[float, Optional[float]]]:
+    """Return the image AUROC at each amount, the unchanged images first."""
+    amounts = [curve.unchanged, *(point.amount for point in curve.points)]
+    return [
+        (amount, None if found is None else found.image_auroc)
+        for amount, found in zip(amounts, (unchanged, *points))
+    ]
 
 
 def _color(entry: Entry) -> str:

@@ -16,6 +16,7 @@ from adq_edge.core.reading import LARGEST_JSON, parse_json, read_regular
 from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.evaluation.stress_result import StressResult
 from adq_edge.roofline.estimate import ModelEstimate
 
 _READERS: Mapping[str, Callable[[Path], Any]] = {
@@ -24,8 +25,9 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     "adq-edge/compare": Comparison.read,
     "adq-edge/estimate": ModelEstimate.read,
     "adq-edge/analysis": Analysis.read,
+    "adq-edge/stress": StressResult.read,
 }
-_KINDS = "Name result files of bench, eval, compare, analyze or bench --estimate, or a folder of them"
+_KINDS = "Name result files of bench, eval, compare, analyze, stress or bench --estimate, or a folder of them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Collection:
     notes: Tuple[str, ...]
     sheets: Tuple[Tuple[Union[Evaluation, Comparison], Path], ...] = ()
     analyses: Tuple[Analysis, ...] = ()
+    stresses: Tuple[StressResult, ...] = ()
 
 
 def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
@@ -93,6 +96,7 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
         notes=tuple(notes),
         sheets=tuple(_sheets(zip(sources.values(), records))),
         analyses=tuple(record for record in records if isinstance(record, Analysis)),
+        stresses=tuple(record for record in records if isinstance(record, StressResult)),
     )
 
 

@@ -86,6 +86,12 @@ EXAMPLES: Sequence[Example] = (
         ("adq-edge eval engines/stfpm-fp32.onnx",),
     ),
     Example(
+        "stress",
+        "One product while the lens loses its focus. Without `--change`, twelve changes are measured.",
+        ("adq-edge stress engines/stfpm-int8-lp.onnx --category gear --change defocus",),
+        ("adq-edge fit engines/stfpm-fp32.onnx --data images --category gear",),
+    ),
+    Example(
         "bench",
         "A quick look; a measurement that may be quoted takes about a minute per engine.",
         ("adq-edge bench engines/stfpm-fp32.onnx engines/stfpm-int8-lp.onnx --quick",),

@@ -19,7 +19,7 @@ SECTIONS: Dict[str, Sequence[str]] = {
         "build",
         "TensorRTOptions",
     ),
-    "Measure": ("evaluate", "compare", "analyze", "bench", "estimate"),
+    "Measure": ("evaluate", "compare", "stress", "analyze", "bench", "estimate"),
     "Train": ("train", "train_each", "find_fast", "train_quantized"),
     "Data, machine and errors": ("read_dataset", "write_synthetic", "diagnose", "AdqError"),
 }

@@ -24,6 +24,7 @@ from adq_edge.report.tables.analysis import layer_table
 from adq_edge.report.tables.headline import count_flags, findings
 from adq_edge.report.tables.matrix import estimate_matrix, measured_matrix
 from adq_edge.report.tables.scoreboard import scoreboard
+from adq_edge.report.tables.stress import limits_table
 from adq_edge.report.tables.verdicts import verdict_tables
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -121,6 +122,7 @@ def _subtitle(collection: Collection, devices: Sequence[Device]) -> str:
     places = [device.name for device in devices]
     engines = {run.engines[0].engine.sha256 for run in collection.runs}
     engines |= {item.engine.sha256 for item in collection.evaluations}
+    engines |= {item.engine.engine.sha256 for item in collection.stresses}
     sides = ((item.engine_a, item.engine_b) for item in collection.comparisons)
     engines |= {side.engine.sha256 for pair in sides for side in pair}
     parts = [number_of(len(engines), "engine")] if engines else []
@@ -174,6 +176,9 @@ def _sections(
     yield section("estimates", "Estimated, not measured", estimates, ["estimates"])
     layers, drawn = tuple(map(layer_table, collection.analyses)), charts.analysis_charts(collection.analyses)
     yield Section("analysis", "What the quantization of each layer costs", tuple(drawn), folded=layers)
+    limits, curves = tuple(map(limits_table, collection.stresses)), charts.stress_charts(collection.stresses)
+    folded = (tables["stress"],) if collection.stresses else ()
+    yield Section("stress", "How far the line may drift", tuple(curves), limits, folded, has_charts_last=True)
     yield section("environment", "Machines and software", (), ["environment", "board"], ["engines"], True)
     yield section("sources", "Result files", (), ["sources"], is_folded=True)
 
