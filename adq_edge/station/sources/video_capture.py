@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -11,8 +12,12 @@ import numpy as np
 
 from adq_edge.core.errors import DataError, MissingDependencyError
 
+# FFmpeg prints what is reported as a problem of the source; -8 is its level for nothing.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_STREAM_FIX = "Check its address, its password and the network"
 _DEVICE_FIX = "Check that it is plugged in, allowed for this user, and not used by another program"
 
 
@@ -34,9 +39,13 @@ def is_pipeline(device: Union[int, str]) -> bool:
     return isinstance(device, str) and " ! " in device
 
 
+def _is_address(device: Union[int, str]) -> bool:
+    return isinstance(device, str) and not is_pipeline(device) and _ADDRESS.match(device) is not None
+
+
 def find_video_file(device: Union[int, str]) -> Optional[Path]:
     """Return the file if a device is a video file; None for a camera, an address or a pipeline."""
-    if isinstance(device, int) or is_pipeline(device) or _ADDRESS.match(device):
+    if isinstance(device, int) or is_pipeline(device) or _is_address(device):
         return None
     path = Path(device).expanduser()
     return None if str(path).startswith("/dev/") else path
@@ -65,6 +74,7 @@ def open_capture(device: Union[int, str], settings: Settings, timeout_s: float) 
         capture = None
     if capture is None or not capture.isOpened():
         fix = _DEVICE_FIX if path is None else "Convert it to a format that OpenCV reads"
+        fix = _STREAM_FIX if _is_address(device) else fix
         raise DataError("cannot be opened", where=show_device(device), fix=fix)
     wanted = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
     for name, value in zip(wanted, settings):
@@ -80,7 +90,7 @@ def _open(device: Union[int, str], timeout_s: float) -> Any:
             fix = "Install the OpenCV of JetPack or of the Linux distribution"
             raise MissingDependencyError("a pipeline needs an OpenCV with GStreamer", fix=fix)
         return cv2.VideoCapture(device, cv2.CAP_GSTREAMER)
-    if isinstance(device, str) and _ADDRESS.match(device) and hasattr(cv2, "CAP_PROP_OPEN_TIMEOUT_MSEC"):
+    if _is_address(device) and hasattr(cv2, "CAP_PROP_OPEN_TIMEOUT_MSEC"):
         limit = int(1000 * timeout_s)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         return cv2.VideoCapture(device, cv2.CAP_FFMPEG, limits)
