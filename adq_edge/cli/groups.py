@@ -75,7 +75,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Estimate": ("estimate",),
     },
     "run": {
-        "First look": ("source", "engine"),
+        "First look": ("source", "engine", "web"),
         "Other ways to run": ("check", "replay", "speed"),
     },
     "predict": {

@@ -40,6 +40,14 @@ def run(
     engine: Optional[Path] = typer.Option(
         None, metavar=options.FILE, help="Engine of --source. Default: the newest in engines/."
     ),
+    web: Optional[int] = typer.Option(
+        None,
+        metavar=options.NUMBER,
+        min=0,
+        max=65535,
+        help="Port of a live page and of Prometheus metrics; 0 for a free one. Default: that of [web] in the "
+        "station file, or no page.",
+    ),
     check: bool = typer.Option(False, "--check", help="Check every part, and start nothing."),
     replay: Optional[Path] = typer.Option(
         None,
@@ -67,6 +75,8 @@ def run(
         from adq_edge.station.quick import replay_config
 
         config = replay_config(config, replay, speed)
+    if web is not None:
+        config = _with_page(config, web)
     if check:
         return _check(config)
     if station is None or as_json:
@@ -108,6 +118,17 @@ def _check(config: StationConfig) -> Output:
         failures=[f"{one.part}: {one.problem}" for one in problems],
         exit_code=PROBLEMS if problems else 0,
     )
+
+
+def _with_page(config: StationConfig, port: int) -> StationConfig:
+    """Return the station with a page on another port, or with one on this machine if it had none."""
+    from adq_edge.station.services.web.options import WebOptions
+    from adq_edge.station.services.web.service import WebService
+
+    found = config.services.get("web")
+    options = found.options if isinstance(found, WebService) else WebOptions()
+    page = WebService(dataclasses.replace(options, port=port))
+    return dataclasses.replace(config, services={**config.services, "web": page})
 
 
 def _with_lines(config: StationConfig) -> StationConfig:

@@ -41,7 +41,7 @@ def check_station(config: StationConfig) -> List[Finding]:
     for name, sink in config.sinks.items():
         findings.append(_find_part(f"sink {name}", sink.sink))
     for name, service in config.services.items():
-        findings.append(_find(f"service {name}", "", service.check))
+        findings.append(_find(f"service {name}", service.describe() or "", service.check))
     if config.store is not None:
         check = partial(check_folder, config.store.folder)
         findings.append(_find("store", str(config.store.folder), check))

@@ -26,10 +26,12 @@ def test_log_of_a_run_is_json_with_the_problems_and_the_end(tmp_path: Path) -> N
         sinks.mes = {{ type = "webhook", url = "http://127.0.0.1:{free_port()}/" }}
         """
     )
-    ended = run_cli("run", "station.toml", cwd=tmp_path)
+    ended = run_cli("run", "station.toml", "--web", 0, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert {line["station"] for line in lines} == {"press 4"}
+    (page,) = [line["message"] for line in lines if line["subject"] == "service web"]
+    assert page.startswith("http://127.0.0.1:")
     (problem,) = [line for line in lines if line["subject"] == "sink mes"]
     assert problem["level"] == "warning"
     assert "no answer (connection refused)" in problem["problem"]

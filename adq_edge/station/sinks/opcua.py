@@ -9,6 +9,7 @@ import hmac
 import logging
 import socket
 import threading
+from concurrent import futures
 from pathlib import Path
 from typing import Any, Coroutine, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -125,7 +126,7 @@ class OpcUaSink(Sink):
         self._thread.start()
         try:
             self._call(self._start(), _START_S)
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, futures.TimeoutError) as error:
             reason = (getattr(error, "strerror", None) or first_line(error)).lower()
             fix = "End the program that uses the port, or set another port"
             raise StationError(f"cannot listen there ({reason})", where=self.describe(), fix=fix) from error

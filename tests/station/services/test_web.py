@@ -119,6 +119,8 @@ def test_unusable_images_are_refused_and_are_verdicts_for_the_sinks(client: Clie
     before = client.station.snapshot().count("cannot judge")
     assert client.request("POST", "/images/gate", b"").status == 400
     assert client.request("POST", "/images/gate", b"x" * 1_000_001).status == 413
+    form = client.request("POST", "/images/gate", png(), content_type="multipart/form-data; boundary=x")
+    assert form.status == 415
     head = b"POST /images/gate HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     huge = client.raw(head + b"Content-Length: 1000000000\r\n\r\n")
     assert huge.startswith(b"HTTP/1.1 413 ")
@@ -128,10 +130,10 @@ def test_unusable_images_are_refused_and_are_verdicts_for_the_sinks(client: Clie
     assert client.request("POST", "/images/gate", b"no image").document["verdict"] == "cannot judge"
     end = threading.Event()
     for _ in range(400):
-        if client.station.snapshot().count("cannot judge") == before + 5:
+        if client.station.snapshot().count("cannot judge") == before + 6:
             break
         end.wait(0.05)
-    assert client.station.snapshot().count("cannot judge") == before + 5
+    assert client.station.snapshot().count("cannot judge") == before + 6
 
 
 @pytest.mark.parametrize(

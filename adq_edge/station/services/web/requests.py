@@ -10,9 +10,17 @@ from starlette.requests import Request
 
 from adq_edge.core.errors import StationError
 from adq_edge.core.text import quoted
-from adq_edge.serving.bodies import read_body
+from adq_edge.serving.bodies import FORM, read_body
 from adq_edge.serving.gate import BodyMemory, Gate
-from adq_edge.serving.problems import BAD_REQUEST, BUSY, NOT_FOUND, TOO_LARGE, RequestError, busy
+from adq_edge.serving.problems import (
+    BAD_REQUEST,
+    BUSY,
+    NOT_AN_IMAGE,
+    NOT_FOUND,
+    TOO_LARGE,
+    RequestError,
+    busy,
+)
 from adq_edge.serving.settings import ServerSettings
 from adq_edge.station.events import Ticket, Trigger
 from adq_edge.station.intake import Intake, Stopped
@@ -63,7 +71,10 @@ class Receiver:
             RequestError: no such source; or an image of 0 bytes, too large, or cut off, which is a trigger.
         """
         source = self._source(request)
-        return await self._judge(request, source, self._settings.most_bytes, _image)
+        is_form = request.headers.get("content-type", "").lower().startswith(FORM)
+        return await self._judge(
+            request, source, self._settings.most_bytes, _refuse_form if is_form else _image
+        )
 
     async def _judge(
         self, request: Request, source: HttpSource, most_bytes: int, read: Callable[[bytes], Content]
@@ -125,6 +136,10 @@ def _image(body: bytes) -> Content:
     if not body:
         raise RequestError(BAD_REQUEST, "The image has 0 bytes.")
     return {"image": body}, {}
+
+
+def _refuse_form(body: bytes) -> Content:
+    raise RequestError(NOT_AN_IMAGE, "The body is a form. Send the content of the image file itself.")
 
 
 def _parse(body: bytes) -> Dict[str, str]:

@@ -60,7 +60,7 @@ class WebService(Service):
         settings = self.options.settings()
         listener = self._bind()
         self._app = App(station, settings, self._gallery, metrics)
-        self._url = self._url_of(listener)
+        self._url = self._url_of(*listener.getsockname()[:2])
         started = threading.Event()
         self._server = self._make_server(settings)
         self._thread = threading.Thread(
@@ -101,8 +101,7 @@ class WebService(Service):
             fix = "End the program that uses the port, or set another port in [web]"
             raise StationError(error.what, where=error.where, fix=fix) from error
 
-    def _url_of(self, listener: socket.socket) -> str:
-        host, port = listener.getsockname()[:2]
+    def _url_of(self, host: str, port: int) -> str:
         scheme = "http" if self.options.certificate is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -154,4 +153,4 @@ class WebService(Service):
 
     def describe(self) -> Optional[str]:
         """Return the address of the page."""
-        return self._url
+        return self._url or self._url_of(self.options.host, self.options.port)
