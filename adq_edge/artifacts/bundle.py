@@ -127,6 +127,7 @@ class Manifest(Record):
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the model has none.
         imported: what was recognized in a model of another tool; None for a checkpoint.
         convention: the settings of a checkpoint of another tool, in one line; None for others.
+        layout: the layout of the training dataset, if it was named; None if it was found by the folders.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Manifest(Record):
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
     imported: Optional[ImportedModel] = None
     convention: Optional[str] = None
+    layout: Optional[str] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible."""

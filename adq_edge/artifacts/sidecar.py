@@ -118,6 +118,7 @@ class Sidecar(Record):
         embedding_size: numbers in the embedding of an image; None if the engine has no such output.
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the engine has none.
         imported: True if another tool trained the model, on images that are not known.
+        layout: the layout of the training dataset, if it was named; None if it was found by the folders.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Sidecar(Record):
     embedding_size: Optional[int] = None
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
     imported: bool = False
+    layout: Optional[str] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""

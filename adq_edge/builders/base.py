@@ -117,4 +117,5 @@ def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, n
         embedding_size=manifest.embedding_size,
         scale_sizes=manifest.scale_sizes,
         imported=manifest.imported is not None,
+        layout=manifest.layout,
     )

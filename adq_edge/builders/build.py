@@ -146,7 +146,7 @@ def build_engine(
         check_output(Path(output))
     opened = open_bundle(workspace.latest_bundle() if bundle is None else Path(bundle))
     if fit is not None:
-        check_good_images(fit, opened.manifest.categories)
+        check_good_images(fit, opened.manifest)
     goal = None if options.max_drop is None else set_goal(opened, options.max_drop, options)
     builder = _choose_builder(options)
     if output is not None:

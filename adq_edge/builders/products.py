@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Tuple, Union
 
+from adq_edge.artifacts.bundle import Manifest
 from adq_edge.artifacts.engine_file import EngineFile
 from adq_edge.artifacts.products import Products, find_products, listed, products_path
 from adq_edge.artifacts.sidecar import Sidecar
@@ -13,18 +14,20 @@ from adq_edge.core.files import check_writable
 from adq_edge.core.runtimes import find_runtime
 from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import known_categories, read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.decision.fit import fit_new_engine
 from adq_edge.runtimes.registry import open_engine
 
 
-def check_good_images(data: Union[str, Path], categories: Sequence[str]) -> None:
+def check_good_images(data: Union[str, Path], manifest: Manifest) -> None:
     """Check that a dataset has good images of a model's categories, before an engine is built.
 
     Raises:
         DataError: no such folder, or it is not a dataset.
     """
     try:
-        read_dataset(data, known_categories(Path(data), categories) or None)
+        with prefer_layout(manifest.layout):
+            read_dataset(data, known_categories(Path(data), manifest.categories) or None)
     except DataError as error:
         fix = None if error.fix is None else error.fix.replace("--data", "--fit")
         raise DataError(error.what, where=error.where, fix=fix) from error

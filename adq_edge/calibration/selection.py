@@ -23,6 +23,7 @@ from adq_edge.datasets.dataset import (
     print_notes,
     read_dataset,
 )
+from adq_edge.datasets.layouts.registry import prefer_layout
 
 
 def choose_source(
@@ -47,13 +48,14 @@ def choose_source(
                 fix=f"Mix them: --source {spec},{RANDOM_NORMAL}",
             )
         return make_source(RANDOM_NORMAL, None, samples)
-    folder = default_folder(bundle) if data is None else Path(data)
-    categories = own_categories(bundle, folder)
-    if reads_categories(spec):
-        print_categories("calibration", categories)
-        if folder is not None and is_dataset(folder):
-            print_notes(read_dataset(folder, categories))
-    return make_source(spec, folder, samples, categories=categories)
+    with prefer_layout(bundle.manifest.layout):
+        folder = default_folder(bundle) if data is None else Path(data)
+        categories = own_categories(bundle, folder)
+        if reads_categories(spec):
+            print_categories("calibration", categories)
+            if folder is not None and is_dataset(folder):
+                print_notes(read_dataset(folder, categories))
+        return make_source(spec, folder, samples, categories=categories)
 
 
 def own_categories(bundle: Bundle, folder: Optional[Path]) -> Tuple[str, ...]:

@@ -175,7 +175,8 @@ Layout = Annotated[
         "--layout",
         **{**choices(*LAYOUTS), "metavar": "LAYOUT"},
         callback=_read_datasets_in,
-        help=f"Layout of the dataset's folders: {', '.join(LAYOUTS)}. Default: found by the folders.",
+        help=f"Layout of the dataset's folders: {', '.join(LAYOUTS)}. Default: that of the "
+        "model's training, else found by the folders.",
     ),
 ]
 DataLayout = Annotated[

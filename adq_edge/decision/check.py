@@ -28,6 +28,7 @@ from adq_edge.core.files import sha256
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.core.records import Record, record
 from adq_edge.datasets.dataset import is_dataset, print_notes, read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.decision.conformal import Calibration, percent
 from adq_edge.decision.inspector import Inspector, Verdict, load_inspector
 from adq_edge.metrics.intervals import clopper_pearson_interval
@@ -153,7 +154,8 @@ def check_exchangeability(
     """
     path = workspace.latest_engine() if engine is None else Path(engine)
     with load_inspector(path, false_rejects=false_rejects, runtime=runtime, threads=threads) as inspector:
-        folders = _new_images(inspector, Path(data), product)
+        with prefer_layout(inspector.engine.sidecar.layout, needs_labels=True):
+            folders = _new_images(inspector, Path(data), product)
         alpha = _FALSE_ALARMS / (2 * len(folders))
         checks = tuple(_check(inspector, name, images, alpha) for name, images in folders.items())
         sha, name = inspector.products.engine_sha256, inspector.products.runtime

@@ -10,6 +10,7 @@ from adq_edge.core.errors import AdqError, DataError
 from adq_edge.core.files import real_path
 from adq_edge.core.images.folders import find_images, is_folder
 from adq_edge.datasets.dataset import known_categories, print_notes, read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.runtimes.base import Engine
 
 Folders = Union[str, Path, Sequence[Union[str, Path]]]
@@ -46,8 +47,9 @@ def good_images(
             "no good images given", fix="Give a dataset with --data DIR, or --product NAME --good DIR"
         )
     names = [products] if isinstance(products, str) else list(products or ())
-    names = names or list(known_categories(Path(root), engine.sidecar.categories))
-    dataset = read_dataset(Path(root), names or None)
+    with prefer_layout(engine.sidecar.layout):
+        names = names or list(known_categories(Path(root), engine.sidecar.categories))
+        dataset = read_dataset(Path(root), names or None)
     print_notes(dataset)
     for one in dataset.categories:
         _check_name(one.name, dataset.root)

@@ -20,6 +20,7 @@ from adq_edge.core.console import progress_bar
 from adq_edge.core.errors import AdqError
 from adq_edge.core.files import write_together
 from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, Target, choose, cpu_target
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.evaluation.analysis import Analysis, GroupAnalysis, LayerAnalysis, Range
 from adq_edge.evaluation.sensitivity_plot import write_sensitivity_plot
 from adq_edge.hardware.environment import read_environment
@@ -108,9 +109,10 @@ def result_file(bundle: Bundle, output: Optional[Union[str, Path]] = None) -> Pa
 
 def _load_images(bundle: Bundle, calib_data: Optional[Union[str, Path]], count: int) -> _Images:
     """Return normal images and the same images with defects, in turn; a single image is normal."""
-    folder = default_folder(bundle) if calib_data in (None, RANDOM_NORMAL) else Path(str(calib_data))
     spec = IMAGES if count == 1 else f"{IMAGES},{SYNTHETIC_DEFECTS}"
-    source = make_source(spec, folder, count, _SEED, own_categories(bundle, folder))
+    with prefer_layout(bundle.manifest.layout):
+        folder = default_folder(bundle) if calib_data in (None, RANDOM_NORMAL) else Path(str(calib_data))
+        source = make_source(spec, folder, count, _SEED, own_categories(bundle, folder))
     return _Images(source.name, list(source.images(bundle.manifest.image_size)))
 
 

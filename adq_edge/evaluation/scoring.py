@@ -27,6 +27,7 @@ from adq_edge.datasets.dataset import (
     print_notes,
     read_dataset,
 )
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.metrics.pixel import PixelMetrics, PixelQuality
 from adq_edge.metrics.quality import f1_max_threshold, image_auroc
 from adq_edge.runtimes.base import Engine, Output
@@ -149,10 +150,11 @@ def choose_dataset(
         )
     if isinstance(categories, str):  # one name, not a sequence of letters
         categories = (categories,)
-    if not categories:
-        categories = known_categories(Path(root), engine.sidecar.categories)
-        print_categories("evaluation", categories)
-    dataset = read_dataset(Path(root), categories, needs_training=False)
+    with prefer_layout(engine.sidecar.layout, needs_labels=True):
+        if not categories:
+            categories = known_categories(Path(root), engine.sidecar.categories)
+            print_categories("evaluation", categories)
+        dataset = read_dataset(Path(root), categories, needs_training=False)
     print_notes(dataset)
     return dataset
 

@@ -131,6 +131,7 @@ _TRAINING_TYPES: Mapping[str, Tuple[type, ...]] = {
 _SETTINGS_TYPES: Mapping[str, Tuple[type, ...]] = {
     "data": (str, type(None)),
     "categories": (list, tuple),
+    "layout": (str, type(None)),
 }
 
 

@@ -49,6 +49,7 @@ from adq_edge.core.limits import runtime_threads
 from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
 from adq_edge.datasets.dataset import read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint, network_files
@@ -122,14 +123,15 @@ def export(
     refuse_foreign_folder(folder)
     settings = loaded.training.get("settings", {})
     training_data = settings.get("data")
-    if loaded.unmeasured:
-        measure_statistics(loaded, source, data or training_data)
-    if layers is not None:
-        labeled = data or training_data
-        if labeled is not None and Path(labeled).is_dir():
-            categories = settings.get("categories") or ()
-            show_choices(measure_choices(whole, layers, Path(labeled), categories))
-    images, described = _images(data, training_data, loaded.model.config.image_size)
+    with prefer_layout(settings.get("layout")):
+        if loaded.unmeasured:
+            measure_statistics(loaded, source, data or training_data)
+        if layers is not None:
+            labeled = data or training_data
+            if labeled is not None and Path(labeled).is_dir():
+                categories = settings.get("categories") or ()
+                show_choices(measure_choices(whole, layers, Path(labeled), categories))
+        images, described = _images(data, training_data, loaded.model.config.image_size)
     bar = pulsing_bar(f"Exporting {source.name}")
     with bar, write_together() as files, files.folder(folder) as fresh:
         _write_onnx(loaded.model, fresh / MODEL_FILE)
@@ -311,6 +313,7 @@ def _manifest(folder: Path, source: Path, loaded: Checkpoint, model: Path, parit
         options=_options(loaded.model),
         unfinished=_unfinished(loaded),
         convention=loaded.convention,
+        layout=settings.get("layout"),
     )
 
 

@@ -18,6 +18,7 @@ from adq_edge.core.files import write_together
 from adq_edge.core.methods import QAT
 from adq_edge.core.options import DEFAULT_SAMPLES, Arithmetic, choose
 from adq_edge.datasets.dataset import Dataset, known_categories, read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.models.checkpoint import Checkpoint, load_checkpoint
 from adq_edge.models.threads import limit_torch_threads
 from adq_edge.onnx_export.export import digest
@@ -112,7 +113,9 @@ def train_quantized(
             where=base,
             fix="Give the checkpoint that it was made from",
         )
-    dataset = _dataset(base, loaded.training.get("settings", {}), data, categories)
+    trained = loaded.training.get("settings", {})
+    with prefer_layout(trained.get("layout")):
+        dataset = _dataset(base, trained, data, categories)
     source = ImageSource(tuple(dataset.train_images))
     settings = QatSettings(
         checkpoint_sha256=digest(base),
@@ -133,7 +136,7 @@ def train_quantized(
         records = [] if earlier is None else [EpochRecord(**row) for row in earlier.training[STATE]["log"]]
     done = len(records)
     if done < settings.epochs:
-        with TrainingProgress(progress) as bar:
+        with TrainingProgress(progress) as bar, prefer_layout(trained.get("layout")):
             records = _train(settings, base, loaded, earlier, source, path, bar)
     return QatResult(
         checkpoint=path,

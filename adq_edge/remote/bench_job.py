@@ -22,6 +22,7 @@ from adq_edge.core.images.encoded import MAX_MEGAPIXELS_VARIABLE
 from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.datasets.dataset import read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 from adq_edge.remote.engine_specs import EngineSpec, check_images, find_plan, tensorrt_options
 from adq_edge.remote.jobs import Job, Step
 
@@ -180,12 +181,13 @@ def _arguments(options: BuildOptions) -> List[str]:
 
 def _add_images(files: Dict[str, Path], bundle: Bundle, spec: EngineSpec, request: Request) -> Optional[str]:
     """Add the calibration images; return their folder on the board, None if no source reads images."""
-    folder = default_folder(bundle) or request.data
-    check_images(spec, folder)
-    if folder is None and IMAGES not in spec.options.source.split(","):
-        return None
+    with prefer_layout(bundle.manifest.layout):
+        folder = default_folder(bundle) or request.data
+        check_images(spec, folder)
+        if folder is None and IMAGES not in spec.options.source.split(","):
+            return None
+        paths = image_source(folder, spec.options.samples, categories=own_categories(bundle, folder)).paths
     place = f"calibration/{spec.name}"
-    paths = image_source(folder, spec.options.samples, categories=own_categories(bundle, folder)).paths
     # Keep the order: weight rounding uses the first images, so another order gives another engine.
     for number, path in zip(image_order(len(paths)), paths):
         files[f"work/{place}/{number:06}{path.suffix}"] = path

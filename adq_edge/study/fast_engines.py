@@ -16,7 +16,7 @@ from adq_edge.core.errors import ResultError
 from adq_edge.core.files import megabytes, sha256
 from adq_edge.core.options import Precision, Scenario
 from adq_edge.core.text import command_line
-from adq_edge.datasets.layouts.registry import layout_arguments
+from adq_edge.datasets.layouts.registry import chosen_layout_name, layout_arguments
 from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.layers import parse_layers
@@ -60,7 +60,11 @@ def build_point(training: FastTraining, family: PaSTeFamily, scored: ScoredPoint
     point = scored.point
     model = family.member(Student(point.shared, point.width), parse_layers(point.layers))
     checkpoint = training.folder / workspace.CHECKPOINTS / f"{point.name}.pt"
-    settings = {"data": str(training.data.resolve()), "categories": list(training.categories)}
+    settings = {
+        "data": str(training.data.resolve()),
+        "categories": list(training.categories),
+        "layout": chosen_layout_name(),
+    }
     save_checkpoint(checkpoint, model, {"settings": settings, "finished": True})
     bundle = export(checkpoint, training.folder / workspace.BUNDLES / point.name, data=training.data)
     engine = training.folder / workspace.ENGINES / f"{point.name}-{Precision.INT8.value}.onnx"

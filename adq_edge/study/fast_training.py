@@ -12,7 +12,6 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 import numpy as np
 import torch
 
-from adq_edge.artifacts import workspace
 from adq_edge.core.console import progress_bar
 from adq_edge.core.images.imaging import load_image
 from adq_edge.metrics.quality import image_auroc
@@ -24,6 +23,7 @@ from adq_edge.models.paste import SHARED, WIDTHS, Structure, choose_option
 from adq_edge.models.paste_family import ALL_STUDENTS, PaSTeFamily, Student
 from adq_edge.models.resnet import LAYERS
 from adq_edge.models.threads import limit_torch_threads
+from adq_edge.study.fast_folder import families_folder
 from adq_edge.study.fast_images import LabeledImages
 from adq_edge.study.fast_points import Point, ScoredPoint
 from adq_edge.training.settings import TrainingPrecision
@@ -66,7 +66,7 @@ class FastTraining:
         name = f"family-{size}-{epochs}-{zlib.crc32(names.encode()):08x}.pt"
         result = train(
             self.data,
-            output=self.folder / workspace.CHECKPOINTS / "families" / name,
+            output=families_folder(self.folder) / name,
             arch=PaSTeFamily.arch,
             categories=self.categories,
             teacher_weights=self.teacher_weights,

@@ -26,6 +26,7 @@ from adq_edge.models.paste_family import PaSTeFamily, Student
 from adq_edge.report.render.markdown import markdown
 from adq_edge.report.report import report, report_kind
 from adq_edge.study.fast_engines import build_point, measure_points
+from adq_edge.study.fast_folder import require_same_search
 from adq_edge.study.fast_images import find_labeled_images
 from adq_edge.study.fast_points import Point, ScoredPoint, choose_promising
 from adq_edge.study.fast_results import FastSearch, engines_table
@@ -96,6 +97,8 @@ def find_fast(
     with print_each_note_once():
         dataset = read_dataset(Path(data), categories)
         print_notes(dataset)
+        if not restart:
+            require_same_search(folder, dataset, teacher_weights, seed)
         names = tuple(one.name for one in dataset.categories)
         labeled = find_labeled_images(dataset, folder / _PASTED, seed)
         training = FastTraining(dataset.root, names, folder, labeled, teacher_weights, seed, restart)

@@ -111,6 +111,7 @@ class TrainingSettings:
         teacher_sha256: SHA-256 of the teacher's file.
         fingerprint: hash of the paths and contents of all images used.
         teacher: path of the teacher's file.
+        layout: the layout of the dataset's folders that the user named; None if it was found by the folders.
     """
 
     arch: str
@@ -133,6 +134,7 @@ class TrainingSettings:
     teacher_sha256: str = ""
     fingerprint: str = ""
     teacher: str = dataclasses.field(default="", compare=False)
+    layout: Optional[str] = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "--epochs", "needs at least 1 epoch")
@@ -166,8 +168,13 @@ class TrainingSettings:
                 continue
             if field.name not in earlier:
                 return f"an older adq-edge that did not record {field.name.replace('_', ' ')}"
+            if field.name in ("categories", "fingerprint") and self.layout != earlier.get("layout"):
+                layouts = (name or "that the folders show" for name in (earlier.get("layout"), self.layout))
+                return "images in the layout {}, not {}".format(*layouts)
             if field.name == "fingerprint":
                 return "other images (a file's name or content in the dataset has changed)"
+            if field.name == "teacher_sha256":
+                return f"another teacher ({earlier.get('teacher')})"
             if field.name == "options":
                 return _different_option(self.options, earlier_value or {})
             return f"{field.name.replace('_', ' ')} {earlier_value!r}, not {requested!r}"

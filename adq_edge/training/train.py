@@ -11,6 +11,7 @@ from adq_edge.core.errors import AdqError
 from adq_edge.core.methods import DEFAULT_METHOD, IMAGE_SIZE, VALIDATION
 from adq_edge.core.options import choose
 from adq_edge.datasets.dataset import print_notes, read_dataset
+from adq_edge.datasets.layouts.registry import chosen_layout_name
 from adq_edge.models.config import Option
 from adq_edge.models.registry import method
 from adq_edge.training.distributed import open_process_group
@@ -101,6 +102,7 @@ def train(
         balance=choose(Balance, balance).value,
         epochs=defaults.epochs if epochs is None else epochs,
         early_stopping=early_stopping,
+        layout=chosen_layout_name(),
     )
     name = "-".join([arch, *([categories] if isinstance(categories, str) else categories or ())])
     checkpoint = workspace.CHECKPOINTS / f"{name}.pt" if output is None else Path(output)

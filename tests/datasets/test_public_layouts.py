@@ -18,7 +18,7 @@ from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import DataError
 from adq_edge.core.images.imaging import read_mask
 from adq_edge.datasets.dataset import Category, is_dataset, read_dataset
-from adq_edge.datasets.layouts.registry import use_layout
+from adq_edge.datasets.layouts.registry import prefer_layout, use_layout
 from adq_edge.evaluation.image_inputs import ImageFile, open_inputs
 
 
@@ -247,6 +247,23 @@ def test_layout_that_a_folder_does_not_have_is_refused(tmp_path: Path):
     with unknown, use_layout("mvtek"):
         pass
     assert len(only(tmp_path, "GOOD-AND-BAD").test) == 1
+
+
+def test_layout_of_a_training_is_used_where_a_folder_has_it_and_none_is_named(tmp_path: Path):
+    write(tmp_path, "lines/a/0.png", "lines/a/0_mask.png", "lines/b/1.png", "lines/b/1_mask.png")
+    write(tmp_path, "other/train/good/0.png", "other/test/good/1.png", "flat/0.png")
+
+    def names(folder: str) -> set:
+        return {one.name for one in read_dataset(tmp_path / folder).categories}
+
+    with prefer_layout("folders-with-masks"):
+        assert (names("lines"), names("other")) == ({"lines"}, {"other"})
+        with prefer_layout(None), prefer_layout("layout of a later release"):
+            assert names("lines") == {"lines"}
+        with use_layout("masks-beside"):
+            assert names("lines") == {"a", "b"}
+    with prefer_layout("images", needs_labels=True):
+        assert names("lines") == {"a", "b"}
 
 
 @pytest.mark.parametrize("masks", ["bad_mask", "bad masks", "Bad-GT", "gt_bad", "masks_bad"])

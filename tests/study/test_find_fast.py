@@ -157,6 +157,31 @@ def test_checkpoint_of_all_students_is_refused_by_export_in_one_line(searched):
             export(next((folder / "checkpoints" / "families").glob("*.pt")), folder / "no")
 
 
+def test_search_of_other_images_teacher_or_seed_is_refused_though_it_trains_other_students(
+    searched, dataset, tmp_path, monkeypatch
+):
+    folder, *_ = searched
+    teacher = tmp_path / "teacher.pth"
+    teacher.write_bytes(b"another")
+    moved = shutil.copytree(str(dataset), str(tmp_path / "moved"))
+    monkeypatch.setattr(module, "_search", lambda *_: "searched")
+    before = sorted(folder.rglob("*"))
+    same = {"output": folder, "teacher_weights": str(folder.parent / "teacher.pth")}
+    run = functools.partial(find_fast, image_sizes=(64,), width="1.0", epochs=3)
+    for changed, difference in (
+        ({"data": moved}, f"data {str(dataset.resolve())!r}, not {moved!r}"),
+        ({"categories": ["part1"]}, "categories ('part0', 'part1'), not ('part1',)"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"teacher_weights": str(teacher)}, f"another teacher ({folder.parent / 'teacher.pth'})"),
+    ):
+        with pytest.raises(CheckpointError, match="holds a search that was trained with") as caught:
+            run(**{"data": dataset, **same, **changed})
+        assert difference in str(caught.value)
+    assert sorted(folder.rglob("*")) == before
+    assert run(dataset, **same) == "searched"
+    assert run(moved, **same, restart=True) == "searched"
+
+
 @pytest.mark.parametrize("name", ["find_fast.json", "find_fast.md", "report.html"])
 def test_folder_with_another_file_by_the_name_of_a_result_is_refused_before_the_search(
     name, dataset, tmp_path

@@ -234,7 +234,7 @@ def test_resuming_rejects_other_settings(run, trained, options, match):
 def test_resuming_rejects_another_teacher_and_accepts_a_moved_file(run, trained, teacher, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     other = write_teacher(folder / "other.pth", seed=2)
-    assert_untouched_by(trained, CheckpointError, "teacher sha256", lambda: run(teacher_weights=str(other)))
+    assert_untouched_by(trained, CheckpointError, "another teacher", lambda: run(teacher_weights=str(other)))
     moved = folder / "moved.pth"
     moved.write_bytes(teacher.read_bytes())
     assert run(teacher_weights=str(moved)).resumed_from == 2

@@ -20,6 +20,7 @@ from adq_edge.calibration.sources import (
 from adq_edge.core.errors import BuildError, DataError
 from adq_edge.core.options import BuildOptions, Precision
 from adq_edge.datasets.dataset import Category, Dataset, read_dataset
+from adq_edge.datasets.layouts.registry import prefer_layout
 
 _IMAGES = 16
 _SEED = 1
@@ -84,16 +85,17 @@ def set_goal(bundle: Bundle, max_drop: float, options: BuildOptions) -> Goal:
         DataError: `data` is not a dataset, or no category has both normal and defective test images.
         CalibrationError: there are no normal images.
     """
-    labeled = _labeled_dataset(bundle, options.data)
-    if labeled is not None:
-        folder: Optional[Path] = labeled.root
-    elif options.calib_data is not None and options.calib_data != RANDOM_NORMAL:
-        folder = Path(options.calib_data)
-    else:
-        folder = default_folder(bundle)
-    images = make_source(
-        f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
-    )
+    with prefer_layout(bundle.manifest.layout, needs_labels=options.data is not None):
+        labeled = _labeled_dataset(bundle, options.data)
+        if labeled is not None:
+            folder: Optional[Path] = labeled.root
+        elif options.calib_data is not None and options.calib_data != RANDOM_NORMAL:
+            folder = Path(options.calib_data)
+        else:
+            folder = default_folder(bundle)
+        images = make_source(
+            f"{IMAGES},{SYNTHETIC_DEFECTS}", folder, _IMAGES, _SEED, own_categories(bundle, folder)
+        )
     assert folder is not None  # else `make_source` fails
     return Goal(max_drop, labeled, images, folder, options.keep_nearest)
 

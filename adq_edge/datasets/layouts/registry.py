@@ -1,4 +1,4 @@
-"""The known layouts, and the choice among them: by what a folder holds, or by --layout."""
+"""The known layouts, and the choice among them: by --layout, by the training, or by what a folder holds."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ LAYOUTS = (
 """The layouts, in the order in which a folder is compared with them."""
 
 _chosen: ContextVar[Optional[Layout]] = ContextVar("chosen", default=None)
+_preferred: ContextVar[Optional[Layout]] = ContextVar("preferred", default=None)
 
 
 @contextlib.contextmanager
@@ -48,8 +49,31 @@ def use_layout(name: Optional[str]) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@contextlib.contextmanager
+def prefer_layout(name: Optional[str], *, needs_labels: bool = False) -> Iterator[None]:
+    """Read datasets in this block in the layout that a model was trained with, where a folder has it.
+
+    Other folders are read by what they hold. A layout that the user named comes first.
+
+    Args:
+        name: the layout of the training. Without one, or with a name of another release, nothing changes.
+        needs_labels: True if labeled images are read, which the layout `images` has not.
+    """
+    layout = None if name is None else _find(name)
+    is_suited = layout is not None and not (needs_labels and layout is IMAGES_ONLY)
+    token = _preferred.set(layout if is_suited else _preferred.get())
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
+
+
+def _find(name: str) -> Optional[Layout]:
+    return next((layout for layout in LAYOUTS if name.lower() in layout.names), None)
+
+
 def _named(name: str) -> Layout:
-    found = next((layout for layout in LAYOUTS if name.lower() in layout.names), None)
+    found = _find(name)
     if found is None:
         known = ", ".join(name for layout in LAYOUTS for name in layout.names)
         raise DataError(f"no layout named {name!r}", fix=f"Use one of: {known}")
@@ -61,10 +85,16 @@ def chosen_layout() -> Optional[Layout]:
     return _chosen.get()
 
 
+def chosen_layout_name() -> Optional[str]:
+    """Return the name of the layout that the user named; None if it is found by what a folder holds."""
+    layout = _chosen.get()
+    return None if layout is None else layout.names[0]
+
+
 def layout_arguments() -> Tuple[str, ...]:
     """Return the arguments that name the chosen layout in another command; none without --layout."""
-    layout = _chosen.get()
-    return () if layout is None else ("--layout", layout.names[0])
+    name = chosen_layout_name()
+    return () if name is None else ("--layout", name)
 
 
 def is_category(folder: Path) -> bool:
@@ -80,9 +110,12 @@ def _is_split_category(folder: Path) -> bool:
 
 
 def _layout(folder: Path) -> Optional[Layout]:
-    chosen = _chosen.get()
-    candidates = [layout for layout in LAYOUTS if layout.is_automatic] if chosen is None else [chosen]
-    return next((layout for layout in candidates if layout.recognizes(folder)), None)
+    chosen, preferred = _chosen.get(), _preferred.get()
+    if chosen is not None:
+        return chosen if chosen.recognizes(folder) else None
+    if preferred is not None and preferred.recognizes(folder):
+        return preferred
+    return next((layout for layout in LAYOUTS if layout.is_automatic and layout.recognizes(folder)), None)
 
 
 def has_only_images(folder: Path) -> bool:
