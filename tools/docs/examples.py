@@ -55,12 +55,6 @@ EXAMPLES: Sequence[Example] = (
     ),
     Example("export", "The newest checkpoint.", ("adq-edge export",)),
     Example(
-        "import",
-        "The ONNX file of another program; here a copy of the model above.",
-        ("adq-edge import camera.onnx",),
-        ("cp bundles/stfpm/model.onnx camera.onnx",),
-    ),
-    Example(
         "calibrate", "Two calibrators in one pass.", ("adq-edge calibrate --calib lp,entropy --samples 64",)
     ),
     Example("analyze", "The layers that cause the largest error come first.", ("adq-edge analyze",)),
@@ -118,6 +112,12 @@ EXAMPLES: Sequence[Example] = (
     ),
     Example("report", "One page of all results so far.", ("adq-edge report",)),
     Example("doctor", "A workstation without a GPU.", ("adq-edge doctor",)),
+    Example(
+        "import",
+        "The ONNX file of another program; here a copy of the model of the other examples.",
+        ("adq-edge import camera.onnx",),
+        ("cp bundles/stfpm/model.onnx camera.onnx",),
+    ),
     Example("demo", "All steps, with the times of two cores.", ("adq-edge demo",)),
     Example(
         "study",
