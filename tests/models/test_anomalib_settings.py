@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from adq_edge.core.errors import CheckpointError
+from adq_edge.models import resnet
 from adq_edge.models.anomalib_settings import read_settings
 from adq_edge.models.base import AnomalyModel
 from adq_edge.models.checkpoint import load_checkpoint
@@ -51,10 +53,20 @@ def record(name: str, fields: Dict[str, Any]) -> Record:
     return made
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ResNets have a sixth of their weights."""
+    monkeypatch.setattr(resnet, "PLANES", (64, 64, 64))
+
+
 def stfpm_state(backbone: str = "resnet18", layers: Tuple[str, ...] = tuple(THREE)) -> Dict[str, Any]:
     """Return the state dict of anomalib's STFPM with random weights; timm drops the later layers."""
+    return dict(_stfpm_state(backbone, max(int(layer[-1]) for layer in layers), resnet.PLANES))
+
+
+@functools.lru_cache(maxsize=None)
+def _stfpm_state(backbone: str, depth: int, planes: Tuple[int, ...]) -> Dict[str, Any]:
     torch.manual_seed(0)
-    depth = max(int(layer[-1]) for layer in layers)
     return {
         f"model.{part}_model.feature_extractor.{key}": value
         for part in ("teacher", "student")
@@ -117,6 +129,7 @@ def test_map_follows_the_settings_in_the_file(
     torch.testing.assert_close(found.score, expected.amax((1, 2)), atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("narrow")
 def test_settings_are_the_same_in_the_layout_of_every_version(tmp_path: Path):
     description = compose(resize(96, 64), crop(64), normalize(*OTHER))
     named = {"backbone": "resnet18", "layers": ["layer1", "layer2"]}
@@ -139,6 +152,7 @@ def test_settings_are_the_same_in_the_layout_of_every_version(tmp_path: Path):
     }
 
 
+@pytest.mark.usefixtures("narrow")
 def test_exported_module_is_read_without_its_classes(tmp_path: Path):
     model = STFPM(ModelConfig(image_size=(64, 96), fusion="anomalib", layers="layer2,layer3", std=(1.0,) * 3))
     extractor = "anomalib.models.components.feature_extractors.timm.TimmFeatureExtractor"
@@ -214,6 +228,7 @@ def test_default_reverse_distillation_is_read_as_a_sum(tmp_path: Path):
         assert torch.equal(loaded.model(images(64, 64))[0], model(images(64, 64))[0])
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("rename", ["model._orig_mod.", "module.model.", "_orig_mod.module.model."])
 def test_names_that_wrappers_add_are_dropped(tmp_path: Path, rename: str):
     state = {key.replace("model.", rename, 1): value for key, value in stfpm_state().items()}
@@ -241,6 +256,7 @@ def setting(name: str, value: Any) -> Callable[[Dict[str, Any]], None]:
     return change
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -41,6 +41,12 @@ def inputs(count: int = 2, size: Tuple[int, int] = SIZE, seed: int = 0) -> torch
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8))
 
 
+@pytest.fixture
+def few_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training step take a quarter of the usual random parts of images."""
+    monkeypatch.setattr("adq_edge.models.uninformed_students._SQUARES", 4)
+
+
 def measure(model: UninformedStudents, images: torch.Tensor) -> None:
     for stage in model.stages:
         model.finish_stage(stage, lambda: iter(images[:, None]))
@@ -93,8 +99,8 @@ def grid_points(size: Tuple[int, int], stride: int, margin: int = 0) -> np.ndarr
     ("patch", "stride", "decoder", "border", "size"),
     [
         (17, 1, "linear", "inside", (24, 20)),
-        (17, 1, "leaky", "zeros", (8, 12)),
-        (33, 1, "linear", "inside", SIZE),
+        (17, 1, "leaky", "zeros", (4, 8)),
+        (33, 1, "linear", "inside", (36, 40)),
         (33, 2, "leaky", "zeros", (8, 16)),
         (33, 2, "linear", "inside", SIZE),
         (33, 4, "linear", "inside", SIZE),
@@ -183,6 +189,7 @@ def loss_of_the_same_parts(model: UninformedStudents, stage: Stage, images: torc
         return model.stage_loss(stage, images).item()
 
 
+@pytest.mark.usefixtures("few_squares")
 def test_two_stage_training_normalizes_the_statistics(tmp_path: Path):
     size = (20, 24)
     images, model = inputs(3, size), make_students(size, patch=17)
@@ -324,6 +331,7 @@ def test_random_crops_cover_the_border_as_often_as_other_parts():
     assert float(times[[0, -1]].min()) > 0.7 * float(times[12:20].float().mean())
 
 
+@pytest.mark.usefixtures("few_squares")
 def test_training_uses_only_torchs_random_generator():
     model, images = make_students((44, 44), students=1), inputs(2, (44, 44))
     model.load_teacher(resnet18_state(whole=False))
@@ -380,12 +388,13 @@ def test_published_folder_is_imported_and_measured_on_training_images(tmp_path: 
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_export_measures_statistics_of_an_unfinished_training(tmp_path: Path, dataset: Path, finished: bool):
-    model = make_students()
+    size = (20, 24)
+    model = make_students(size, patch=17, students=1)
     training = {"settings": {"data": str(dataset)}, "finished": finished}
     save_checkpoint(tmp_path / "c.pt", model, training)
     export(tmp_path / "c.pt", tmp_path / "bundle")
     session = onnxruntime.InferenceSession(str(tmp_path / "bundle" / "model.onnx"))
-    images = inputs()
+    images = inputs(2, size)
     maps = session.run(["anomaly_map"], {"image": images.numpy()})[0]
     with torch.inference_mode():
         unmeasured = model(images)[0].numpy()
