@@ -72,14 +72,19 @@ def install(board: Board, info: BoardInfo, extras: Sequence[str], log: Path) -> 
     requirements = device_requirements(platform_of(info), extras)
     with temporary_folder() as folder:
         wheel = write_wheel(folder)
-        content = "\n".join([info.python, *requirements]).encode() + wheel.read_bytes()
-        key = hashlib.sha256(content).hexdigest()
+        key = installation_key(info.python, requirements, wheel)
         if info.installed != key:
             if not info.venv:
                 fix = "Install the module there: sudo apt install python3-venv"
                 raise HostError("its Python cannot create environments", where=board.host, fix=fix)
             _install(board, info, _Package(wheel, tuple(requirements), key), log)
     return key
+
+
+def installation_key(python: str, requirements: Sequence[str], wheel: Path) -> str:
+    """Return the key of an installation: a hash of the board's Python, the requirements and the wheel."""
+    content = "\n".join([python, *requirements]).encode() + wheel.read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 class _Package(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 from typing import Callable, Iterator, List
 
@@ -27,6 +29,7 @@ from adq_edge.hardware.doctor import Diagnosis
 from adq_edge.remote import installation, requirements
 from adq_edge.remote.bench import BoardResult, bench_remotely
 from adq_edge.remote.requirements import Platform, SourcePackage
+from adq_edge.remote.wheel import write_wheel
 from adq_edge.report.tables.remote import board_lines, board_tables
 from factories.sshd import SshServer, command_for, run_sshd, wait_for
 from factories.tiny_method import export_tiny
@@ -126,7 +129,8 @@ def test_run_on_two_boards_with_lost_connections_and_a_full_disk_here(
     full_disk: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """The connection of one board breaks in each step; another board is off; the disk here is full."""
+    """The connection of one board breaks in each step; others are off, or have adq-edge; the disk is full."""
+    install_before(other_server, tmp_path / "own")
     engine = build(tiny.path, tmp_path / "as-it-is.onnx", precision=Precision.FP32).path
     both_running, done = threading.Event(), threading.Event()
     steps = [
@@ -183,7 +187,19 @@ def test_run_on_two_boards_with_lost_connections_and_a_full_disk_here(
     for result, board in ((first, server), (second, other_server)):
         assert (result.problem, result.found) == (None, True), "measured again"
         check_results(result, tiny)
-        assert list((board.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
+        installed = list((board.cache / "env").glob(f"lib/*/site-packages/{NEEDED}-1.0.dist-info"))
+        assert bool(installed) is (board is server), "installed where it was"
+
+
+def install_before(board: SshServer, folder: Path) -> None:
+    """Put adq-edge on a board with an environment, as a run with `board_without_internet` leaves it."""
+    folder.mkdir()
+    wheel = write_wheel(folder)
+    (packages,) = (board.cache / "env").glob("lib/python*/site-packages")
+    with zipfile.ZipFile(str(wheel)) as archive:
+        archive.extractall(str(packages))
+    key = installation.installation_key(platform.python_version(), (NEEDED,), wheel)
+    (board.cache / "installed.json").write_text(json.dumps({"key": key}))
 
 
 def check_results(result: BoardResult, tiny: Bundle) -> None:

@@ -87,13 +87,18 @@ def test_failed_build_of_a_package_is_not_taken_for_missing_internet(
         f"The output of the installation is in {log}."
     )
     assert COMPILER in log.read_text()
-    unwritable = log / "install.log"
+    assert not any("download wheels" in progress.phase for progress in shown)
+
+
+def test_log_that_cannot_be_written_does_not_hide_the_error_of_the_board(tmp_path: Path):
+    (tmp_path / "install.log").write_text("text")
+    unwritable = tmp_path / "install.log" / "install.log"
+    failed = JobResult("failed", installation._DEPENDENCIES, 1, {}, BUILD_FAILED.format(COMPILER), False)
     assert re.match(
         re.escape(f"board: step 'install dependencies' failed there: {COMPILER}. ")
         + f"The output of the installation could not be written to {unwritable} ",
-        failure("adqbroken", unwritable, shown, monkeypatch),
+        str(job_error("board", failed, fix=installation._keep_log(unwritable, failed))),
     )
-    assert not any("download wheels" in progress.phase for progress in shown)
 
 
 def test_no_internet_on_the_board_nor_here(
