@@ -147,6 +147,20 @@ def narrow_checkpoint(narrow_built: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return narrow_built / "parts.pt"
 
 
+@pytest.fixture
+def narrow_teacher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `demo` be a random teacher of fewer channels during the test, as all networks are."""
+    import torch
+
+    from adq_edge.models.resnet import ResNet18Trunk
+
+    path = tmp_path_factory.mktemp("teacher") / "narrow.pt"
+    monkeypatch.setattr("adq_edge.models.resnet.PLANES", NARROW)
+    torch.manual_seed(0)
+    torch.save(ResNet18Trunk().state_dict(), str(path))
+    monkeypatch.setattr("adq_edge.models.teacher.DEMO_TEACHER", path)
+
+
 @pytest.fixture(scope="session")
 def bundle(built: Path, tmp_path_factory: pytest.TempPathFactory):
     """Return a copy of the bundle, with the ranges of its INT8 engine."""

@@ -9,6 +9,9 @@ from typing import Dict
 
 import pytest
 
+import adq_edge
+from adq_edge.core.errors import AdqError
+from factories.command_line import run_cli
 from factories.examples import python
 
 pytest.importorskip("torch")
@@ -50,16 +53,16 @@ def test_engine_of_the_method_gives_a_verdict(
 
 
 def test_checkpoint_is_refused_without_its_package(checkpoint: Path, tmp_path: Path):
-    environment = {**os.environ, "PYTHONPATH": ""}
-    done = python(["-m", "adq_edge", "export", checkpoint], environment, cwd=str(tmp_path))
+    done = run_cli("export", checkpoint, cwd=tmp_path)
     assert done.returncode == 2
     assert "no method named 'feature-autoencoder'. Known methods: paste, reverse-distillation" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_option_of_the_method_is_checked(installed: Dict[str, str], dataset: Path):
-    code = (
-        "import sys, adq_edge; adq_edge.train(sys.argv[1], arch='feature-autoencoder', options={'wide': 2})"
-    )
-    done = python(["-c", code, dataset], installed)
-    assert "feature-autoencoder has no option 'wide'. Its options: narrowing" in done.stderr
+def test_option_of_the_method_is_checked(
+    installed: Dict[str, str], dataset: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for folder in reversed(installed["PYTHONPATH"].split(os.pathsep)):
+        monkeypatch.syspath_prepend(folder)
+    with pytest.raises(AdqError, match=r"feature-autoencoder has no option 'wide'\. Its options: narrowing"):
+        adq_edge.train(dataset, arch="feature-autoencoder", options={"wide": 2})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import signal
 import subprocess
@@ -10,8 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from adq_edge.cli import main
+
+make_command_once = functools.lru_cache(maxsize=None)(get_command)
+"""Typer makes the commands of all verbs at each start, which takes 30 ms."""
 
 
 def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
@@ -23,6 +28,7 @@ def run_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setattr(sys, "argv", command)
+        patch.setattr("typer.main.get_command", make_command_once)
         try:
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
                 main()

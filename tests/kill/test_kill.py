@@ -20,7 +20,7 @@ from adq_edge.artifacts.bundle import open_bundle
 from adq_edge.artifacts.products import products_path, read_products
 from adq_edge.artifacts.sidecar import read_sidecar
 from adq_edge.core.files import CONTAINER, settle
-from adq_edge.evaluation.evaluate import Evaluation
+from adq_edge.evaluation.evaluate import Evaluation, evaluate
 from factories.images import write_dataset
 from factories.tiny_engine import write_engine
 
@@ -100,7 +100,7 @@ def write_work(work: Path) -> None:
     for name in ("e", "f"):
         write_engine(work / "engines" / f"{name}.onnx", weights_mb=1)
     (work / "tmp").mkdir()
-    run(work, COMMANDS["eval"].replace("r.json", "old.json"), 120.0)  # predict needs a threshold
+    evaluate(work / "engines" / "e.onnx", work / "data", output=work / "results" / "old.json")  # a threshold
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from factories.tiny_engine import write_engine
 
 
 @pytest.fixture
-def short_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_demo(narrow_teacher: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_module, "TRAINED_IMAGES", 12)
     monkeypatch.setattr(demo_module, "IMAGE_SIZE", (64, 64))
     monkeypatch.setattr(demo_module, "bench", functools.partial(bench, queries=2, seconds=0))

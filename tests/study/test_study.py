@@ -85,10 +85,14 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def run(folder: Path) -> subprocess.CompletedProcess:
-    process = start(folder)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+    from adq_edge.models.registry import METHODS
+    from factories.tiny_method import TinyMethod
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "tiny", TinyMethod)
+        done = run_cli("study", "study.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def interrupt_after_first_cell(folder: Path) -> str:
@@ -146,7 +150,7 @@ class FinishedStudy:
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+def studied(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     pytest.importorskip("torch")
     return FinishedStudy(tmp_path_factory.mktemp("study"))
 
