@@ -28,6 +28,7 @@ from adq_edge.core.files import sha256, write_together
 from adq_edge.core.images.imaging import load_image, resize_image
 from adq_edge.core.version import __version__
 from adq_edge.datasets.dataset import read_dataset
+from adq_edge.datasets.layouts.registry import chosen_layout_name
 from adq_edge.datasets.synthetic import CATEGORIES, render
 from adq_edge.onnx_import.conversion import Converted, convert
 from adq_edge.onnx_import.description import describe
@@ -171,4 +172,5 @@ def _manifest(
         parity=parity,
         versions={"adq-edge": __version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         imported=imported,
+        layout=None if data is None else chosen_layout_name(),
     )
