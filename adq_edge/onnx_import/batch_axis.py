@@ -40,6 +40,16 @@ def _images_first(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     return 0
 
 
+def _grid_sample(tracker: BatchTracker, node: onnx.NodeProto) -> int:
+    """Follow samples at places that are computed for each image, or at the same places of all images."""
+    axes = [tracker.axes.get(name) for name in node.input[:2]]
+    if axes not in ([0, 0], [0, None]):
+        raise tracker.error(node, "does not have the images on its first axis")
+    if axes[1] is None:
+        tracker.repeat(node, 1, 0)
+    return 0
+
+
 def _broadcast(tracker: BatchTracker, node: onnx.NodeProto) -> int:
     """Align the axes of all inputs at the end, as broadcasting does."""
     ranks = [len(tracker.shape(node, name)) for name in node.input]
@@ -251,6 +261,7 @@ _HANDLERS: Dict[str, Handler] = {
     "Gather": follow_gather,
     "GatherElements": follow_gather_elements,
     "GatherND": follow_gather_nd,
+    "GridSample": _grid_sample,
     "Gemm": _gemm,
     "LayerNormalization": _layer_norm,
     "MatMul": _matmul,

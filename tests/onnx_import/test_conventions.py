@@ -310,3 +310,28 @@ def test_float16_of_outputs_only_is_within_the_tolerance(tmp_path: Path):
     sizes = {"map": (TensorProto.FLOAT16, ["N", 1, 8, 8])}
     source = save(writer.model({"x": ["N", 3, SIZE, SIZE]}, sizes), tmp_path / "model.onnx")
     assert import_model(source, tmp_path / "bundle").manifest.parity.tolerance == 1e-2
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+@pytest.mark.parametrize("is_computed", [False, True])
+def test_samples_at_places_of_each_image_are_taken_of_each_image(batch, is_computed: bool, tmp_path: Path):
+    writer = GraphWriter()
+    features = writer.convolve(writer.add("Div", writer.add("Sub", "x", MEAN), STD), 4, 3, 2)
+    grid = np.stack(np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8)), -1)[None].astype(np.float32)
+    if is_computed:
+        moved = writer.reduce("ReduceMean", features, [1, 2, 3], keepdims=1)
+        grid = writer.add("Add", grid, writer.add("Mul", moved, np.float32(0.2)))
+    elif batch == "N":
+        count = writer.add("Gather", writer.add("Shape", "x"), np.array([0], np.int64), axis=0)
+        sizes = writer.add("Concat", count, np.array([1, 1, 1], np.int64), axis=0)
+        grid = writer.add("Expand", grid, sizes)
+    sampled = writer.add("GridSample", features, grid, align_corners=1, padding_mode="border")
+    writer.reduce("ReduceMean", sampled, [1], keepdims=1, output="map")
+    model = writer.model({"x": [batch, 3, SIZE, SIZE]}, {"map": [batch, 1, 8, 8]})
+    source = save(model, tmp_path / "model.onnx")
+    bundle = import_model(source, tmp_path / "bundle")
+    pixels = (IMAGES / 255).transpose(0, 3, 1, 2).astype(np.float32)
+    expected = np.concatenate([maps(source, "map", x=pixels[i : i + 1]) for i in range(len(pixels))])
+    np.testing.assert_allclose(
+        maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-3, atol=1e-5
+    )
