@@ -55,7 +55,8 @@ def limits_table(result: StressResult) -> Table:
         shown = (None if of is None else _limit(curve, limit) for limit, of in zip(limits, limited))
         areas = [last.engine.image_auroc, *([] if reference is None else [other])]
         rows.append((curve.title, *shown, *areas, _percent(last.engine.not_recognized)))
-    return Table("how far the line may drift", columns, tuple(rows), tuple(describe_limits(result)))
+    title = f"how far the line may drift: {file_name(result.engine.engine.name)}"
+    return Table(title, columns, tuple(rows), tuple(describe_limits(result)))
 
 
 def stress_table(results: Sequence[StressResult]) -> Table:
