@@ -46,7 +46,7 @@ def row(curve: StressCurve, point: StressPoint, result: StressResult) -> List[st
 
 
 def losses(result: StressResult, of_engine: bool, is_usable: bool) -> List[float]:
-    """Return the excess losses; with `is_usable`, at the severities where FP32 is hardly worse than before."""
+    """Return the excess losses; with `is_usable`, only where FP32 loses little."""
     assert result.reference is not None
     found = []
     for one in result.excess_losses(of_engine):
