@@ -7,6 +7,7 @@ With the extension, a body is a JSON header and the bytes of the tensors behind 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import struct
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -166,10 +167,11 @@ def _listed(shape: Any) -> str:
 
 def _from_numbers(data: Any, size: int) -> np.ndarray:
     """Return JSON numbers, nested or not, as uint8 `[size]`."""
-    try:
-        values = np.asarray(data)
-    except ValueError:  # rows of different lengths, in recent numpy
-        values = np.empty(0, object)
+    rows = data
+    while isinstance(rows, (tuple, list)) and rows and all(isinstance(row, tuple) for row in rows):
+        rows = list(itertools.chain.from_iterable(rows))
+    is_flat = isinstance(rows, (tuple, list)) and not any(isinstance(row, (tuple, dict)) for row in rows)
+    values = np.asarray(rows if is_flat else ())
     if values.dtype.kind not in "iu" or values.size != size:
         raise _problem(f"the input needs {size} whole numbers, row by row")
     if values.min() < 0 or values.max() > 255:
