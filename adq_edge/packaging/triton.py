@@ -46,8 +46,8 @@ def triton_files(source: Source) -> Dict[str, bytes]:
 
 
 def batch_size(source: Source) -> int:
-    """Return Triton's largest batch; 0 if the first axis is one like others."""
-    if source.sidecar.runtime == "openvino":  # its backend ends in faults with batches
+    """Return the `max_batch_size` of Triton; 0 if Triton makes no batches."""
+    if source.sidecar.runtime == "openvino":  # the README of its backend reports faults with batches
         return 0
     details = source.sidecar.tensorrt
     return _LARGEST_BATCH if details is None else details.max_batch

@@ -188,12 +188,12 @@ async def _explain_route(request: Request, error: Exception) -> Response:
 
 
 async def _explain_failure(request: Request, error: Exception) -> Response:
-    """Answer after an error of the runtime; nothing of the machine is told but the error's line."""
+    """Answer an error of the runtime with its message."""
     return await _explain_request(request, RequestError(INTERNAL, f"The engine failed: {error}"))
 
 
 async def _explain_bug(request: Request, error: Exception) -> Response:
-    """Answer after an error of adq-edge; the traceback goes to standard error."""
+    """Answer an error of adq-edge itself; the traceback goes to standard error."""
     what = f"internal error ({type(error).__name__}). The server's log has the cause."
     return await _explain_request(request, RequestError(INTERNAL, what))
 

@@ -11,7 +11,7 @@ from adq_edge.serving.problems import BAD_REQUEST, BUSY, JSON_TYPE, TIMED_OUT, R
 from adq_edge.serving.settings import MOST_CONNECTIONS, ServerSettings
 
 _LATER = 5.0
-"""Seconds after which a connection is closed although the application answers slow requests itself."""
+"""Seconds between the time limit, at which the application answers, and the end of the connection."""
 _PHRASES = {BAD_REQUEST: "Bad Request", TIMED_OUT: "Request Timeout", BUSY: "Service Unavailable"}
 
 
@@ -26,7 +26,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # mypy does not read 
     _timer: Optional[asyncio.TimerHandle] = None
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time of the first request, or refuse one connection too many."""
+        """Start the timer of the first request; refuse the connection if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             self._refuse(busy(f"There are {MOST_CONNECTIONS} connections. Connect again later."))
@@ -34,7 +34,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # mypy does not read 
             self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes of the client; a request that is complete stops the time."""
+        """Handle bytes of the client; a complete request stops the timer."""
         super().data_received(data)
         is_waiting = self.cycle is None or self.cycle.response_complete
         if self.transport.is_closing() or not (is_waiting or self.cycle.more_body):
@@ -43,18 +43,18 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # mypy does not read 
             self._start_timer()
 
     def on_response_complete(self) -> None:
-        """Stop the time if the whole request has arrived; an answered one may still be on its way."""
+        """Stop the timer if the whole request has arrived; a refused body may still arrive."""
         if self.cycle is None or not self.cycle.more_body:
             self._stop_timer()
         super().on_response_complete()
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
-        """Stop the time."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP with one line of JSON."""
+        """Answer data that is not HTTP with one line of JSON."""
         self._refuse(RequestError(BAD_REQUEST, msg))
 
     def _start_timer(self) -> None:
@@ -75,7 +75,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # mypy does not read 
             self.transport.close()
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer and close, without the application."""
+        """Answer with an error and close the connection, without the application."""
         content = error.content
         head = f"HTTP/1.1 {error.status} {_PHRASES[error.status]}\r\nContent-Type: {JSON_TYPE}\r\n"
         head += f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"

@@ -1,4 +1,4 @@
-"""`serve`: answers requests until a signal ends it, then finishes those that it has begun."""
+"""`serve`: answers requests until a signal, then finishes the requests that have begun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]  # mypy does not read uvicorn
-    """A server that a signal ends in order; the process then goes on, and exits with 0."""
+    """A server that finishes its requests after a signal, and then returns to its caller."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
