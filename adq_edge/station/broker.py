@@ -341,6 +341,11 @@ class Broker:
         """True while the broker is there."""
         return self._is_connected
 
+    def require_connection(self) -> None:
+        """Raise a StationError if the broker is gone."""
+        if not self._is_connected:
+            raise self._explain_silence(TIMEOUT_S)
+
     def close(self) -> None:
         """Disconnect; the broker does not publish the will then."""
         self._client.disconnect()

@@ -76,6 +76,7 @@ class Delivery:
                 elif self._stopping.is_set():
                     break
                 else:
+                    self._sink.require_peer()
                     self._conditions.report(self._subject, None)
                     self._store.wait_for_change(version, _IDLE_S)
             except Exception as error:  # a sink may raise the errors of any library

@@ -96,6 +96,14 @@ class Sink(abc.ABC):
             Exception: any other; all messages of the call are sent again.
         """
 
+    def require_peer(self) -> None:
+        """Check the connection; called every few seconds while nothing is to be sent.
+
+        Raises:
+            Exception: the peer is gone; the station reports it, and starts again with `open`.
+        """
+        return
+
     def close(self) -> None:
         """Close the connection; called after each failure and at the end."""
         return

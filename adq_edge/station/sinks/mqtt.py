@@ -85,6 +85,11 @@ class MqttSink(Sink):
             receipts.append(self._broker.publish(topic, message.text))
         return self._broker.wait_for(receipts)
 
+    def require_peer(self) -> None:
+        """Raise a StationError if the broker is gone."""
+        assert self._broker is not None
+        self._broker.require_connection()
+
     def close(self) -> None:
         """Publish that the station has stopped, if the broker is there, and disconnect."""
         broker, self._broker = self._broker, None

@@ -12,7 +12,7 @@ from adq_edge.station.broker import Broker, BrokerOptions
 from adq_edge.station.events import Ticket, Trigger
 from adq_edge.station.intake import Intake, Stopped
 from adq_edge.station.sources.base import Source
-from adq_edge.station.trigger_fields import parse_fields, trigger_of
+from adq_edge.station.trigger_fields import check_fields, parse_fields, trigger_of
 
 _ATTENTION_S = 0.5
 
@@ -123,13 +123,14 @@ class _Receiver:
 
     def _trigger(self, message: Any) -> Trigger:
         properties = getattr(getattr(message, "properties", None), "UserProperty", None) or ()
-        fields: Dict[str, str] = {str(name): str(value) for name, value in properties}
-        if self._options.camera is None:
-            if not message.payload:
-                return trigger_of(fields, problem="the message has 0 bytes")
-            return trigger_of(fields, image=bytes(message.payload))
+        payload, camera = bytes(message.payload), self._options.camera
+        fields: Dict[str, str] = {}
         try:
-            fields.update(parse_fields(bytes(message.payload)))
+            fields = check_fields(dict(properties))
+            if camera is not None:
+                return trigger_of({**fields, **parse_fields(payload)}, camera=camera)
         except ValueError as error:
             return trigger_of(fields, problem=f"the trigger cannot be read: {first_line(error)}")
-        return trigger_of(fields, camera=self._options.camera)
+        if not payload:
+            return trigger_of(fields, problem="the message has 0 bytes")
+        return trigger_of(fields, image=payload)

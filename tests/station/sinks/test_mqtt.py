@@ -105,9 +105,12 @@ def test_verdicts_wait_while_the_broker_is_away(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         sink = sink_of(broker.port)
         sink.open()
+        sink.require_peer()
         broker.kill()
         with pytest.raises(AdqError, match="the broker is gone"):
             sink.send([message(1)])
+        with pytest.raises(AdqError, match="the broker is gone"):
+            sink.require_peer()
         sink.close()
         with pytest.raises(AdqError, match="cannot be reached \\(connection refused\\)"):
             sink.open()

@@ -31,8 +31,8 @@ from adq_edge.serving.problems import (
 from adq_edge.serving.settings import ServerSettings
 from adq_edge.station.services.web.gallery import Gallery
 from adq_edge.station.services.web.login import (
-    COOKIE,
     COOKIE_S,
+    cookie_name,
     make_cookie,
     require_own_page,
     require_user,
@@ -125,14 +125,19 @@ class App:
         answer = Response(status_code=204)
         is_secure = request.url.scheme == "https"
         answer.set_cookie(
-            COOKIE, make_cookie(token), COOKIE_S, httponly=True, samesite="strict", secure=is_secure
+            cookie_name(request),
+            make_cookie(token),
+            COOKIE_S,
+            httponly=True,
+            samesite="strict",
+            secure=is_secure,
         )
         return answer
 
     async def _logout(self, request: Request) -> Response:
         require_own_page(request)
         answer = Response(status_code=204)
-        answer.delete_cookie(COOKIE)
+        answer.delete_cookie(cookie_name(request))
         return answer
 
     async def _state(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from adq_edge.serving.problems import UNAUTHORIZED, RequestError
 from adq_edge.serving.settings import ServerSettings, is_loopback
 
-COOKIE = "adq-edge-login"
+_COOKIE = "adq-edge-login"
 COOKIE_S = 30 * 24 * 3600
 FORBIDDEN = 403
 
@@ -29,7 +29,7 @@ def require_user(request: Request, settings: ServerSettings) -> None:
         if not (is_loopback(host) or host == settings.host.lower()):
             raise RequestError(FORBIDDEN, "The header Host names another machine. Set a token in [web].")
         return
-    cookie = request.cookies.get(COOKIE, "")
+    cookie = request.cookies.get(cookie_name(request), "")
     if not (settings.accepts(request.headers.get("authorization", "")) or is_valid(cookie, settings.token)):
         what = "The token is missing or wrong. Send the header Authorization: Bearer TOKEN, or log in."
         raise RequestError(UNAUTHORIZED, what, {"WWW-Authenticate": "Bearer"})
@@ -40,6 +40,11 @@ def require_own_page(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
         raise RequestError(FORBIDDEN, "Pages of other sites may not use the station.")
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie: browsers send a cookie to all ports, and each may be another station."""
+    return f"{_COOKIE}-{request.url.port or request.url.scheme}"
 
 
 def make_cookie(token: str) -> str:
@@ -57,4 +62,4 @@ def is_valid(cookie: str, token: str) -> bool:
 
 
 def _seal(end: str, token: str) -> str:
-    return hmac.new(token.encode("ascii"), f"{COOKIE}.{end}".encode("ascii"), hashlib.sha256).hexdigest()
+    return hmac.new(token.encode("ascii"), f"{_COOKIE}.{end}".encode("ascii"), hashlib.sha256).hexdigest()
