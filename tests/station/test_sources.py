@@ -12,7 +12,7 @@ from typing import Any, Callable, List, Optional
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adq_edge.station.conditions import Condition
@@ -203,6 +203,7 @@ def test_free_camera_judges_its_newest_image_whenever_the_engine_is_ready(
     assert {record["verdict"] for record in records} == {"good"}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.dictionaries(st.text(max_size=8), st.integers() | st.text()).map(json.dumps))
 def test_any_line_is_a_trigger_or_one_with_a_problem(line: str):
     trigger = parse_trigger(line, None)

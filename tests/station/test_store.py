@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adq_edge.core.errors import StationError
@@ -168,6 +168,7 @@ def test_file_that_is_no_store_is_refused_in_one_line(tmp_path: Path, content: b
     assert (tmp_path / "verdicts.sqlite").read_bytes() == content
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 30)))
 def test_verdicts_are_released_in_order_whatever_the_order_of_results(sequence: List[int]):
     released: List[int] = []
