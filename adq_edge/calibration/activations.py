@@ -12,6 +12,7 @@ import onnxruntime
 
 from adq_edge.artifacts.bundle import INPUT
 from adq_edge.calibration.calibrators.histogram import Histogram
+from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.model_file import run_errors
 
 Progress = Callable[[], None]
@@ -99,13 +100,13 @@ def _run_into(
 
 
 def observe(model: onnx.ModelProto, tensors: List[str]) -> onnx.ModelProto:
-    """Return a copy of a model whose outputs are the given tensors."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    for name in tensors:
-        copy.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return copy
+    """Return a copy of a model whose outputs are the given tensors, without the nodes that none needs."""
+    editor = GraphEditor(model)
+    editor.results.clear()
+    editor.outputs.clear()
+    editor.observe(*tensors)
+    editor.clean_up()
+    return editor.model()
 
 
 def observing_session(

@@ -30,8 +30,11 @@ from adq_edge.quantization.addends import observe_kept_parts
 from adq_edge.quantization.equalization import channel_groups, equalization_scales, equalize
 from adq_edge.quantization.float_model import FloatModel
 
-EQUALIZATION_IMAGES = 64
-"""Number of images for the equalization, which runs before the ranges are measured."""
+EQUALIZATION_IMAGES = 16
+"""Number of images for the equalization, which runs before the ranges are measured.
+
+Categories take turns in the order of the images, so these are of all categories, up to 16.
+"""
 
 
 class CalibratedRanges(NamedTuple):
@@ -125,12 +128,14 @@ def calibrate_bundle(
     missing = [spec for spec in calibrators if spec not in measured]
     if missing:
         size, cores = bundle.manifest.image_size, threads or requested_threads() or usable_cpus()
+        images = _checked_images(source, size)
         equalization: Dict[str, Tuple[float, ...]] = {}
         if source.name != RANDOM_NORMAL:  # some channels are silent on noise and active on real images
-            equalization = _measure_equalization(model, _checked_images(source, size), cores)
+            first = list(itertools.islice(images, EQUALIZATION_IMAGES))
+            images = itertools.chain(first, images)
+            equalization = _measure_equalization(model, first, cores)
         equalized = equalize(model, equalization)
         with progress_bar("Calibrating", len(source), "images") as advance:
-            images = _checked_images(source, size)
             histograms = measure_histograms(equalized, images, threads=cores, on_image=advance)
         for spec in missing:
             origin = (sha256, spec, source.name, fingerprint, len(source), BINS)
@@ -167,14 +172,13 @@ def measure_histograms(
 
 
 def _measure_equalization(
-    model: FloatModel, images: Iterator[np.ndarray], threads: int
+    model: FloatModel, images: Sequence[np.ndarray], threads: int
 ) -> Dict[str, Tuple[float, ...]]:
-    """Return equalization scales from the first images: channel maxima need fewer images than ranges."""
+    """Return equalization scales from a few images: channel maxima need fewer images than ranges."""
     groups = channel_groups(model.region, model.index)
     grouped = {name for members in groups for name in members}
     names = [name for name in model.region.measured if name in grouped]
-    first = itertools.islice(images, EQUALIZATION_IMAGES)
-    return equalization_scales(groups, largest_per_channel(model.proto, names, first, threads=threads))
+    return equalization_scales(groups, largest_per_channel(model.proto, names, images, threads=threads))
 
 
 def _checked_images(source: CalibrationSource, size: Tuple[int, int]) -> Iterator[np.ndarray]:

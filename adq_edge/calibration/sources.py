@@ -199,7 +199,9 @@ def random_normal_source(folder: Optional[Path], samples: int, seed: int = 0) ->
 def image_source(
     folder: Optional[Path], samples: int, seed: int = 0, categories: Sequence[str] = ()
 ) -> ImageSource:
-    """Return up to `samples` images of a folder, in a random order that covers all categories.
+    """Return up to `samples` images of a folder, in a random order; categories of a dataset take turns.
+
+    So a small category has as many of the first images as a large one, until it has no more.
 
     Args:
         folder: a dataset (only normal training images are used) or any folder of images;
@@ -214,11 +216,13 @@ def image_source(
     remedy = f"Put images there, or {_FOLDER_OPTION}"
     if folder is None:
         raise CalibrationError("no calibration images", where=workspace.CALIBRATION_DATA, fix=remedy)
-    paths = _image_paths(folder, categories)
+    groups = _image_groups(folder, categories)
+    shuffled = [[paths[i] for i in image_order(len(paths), seed)] for paths in groups]
+    paths = [path for turn in itertools.zip_longest(*shuffled) for path in turn if path is not None]
     if not paths:
         what = f"no calibration images here, {describe(folder)}"
         raise CalibrationError(what, where=folder, fix=remedy)
-    return ImageSource(tuple(paths[i] for i in image_order(len(paths), seed)[:samples]))
+    return ImageSource(tuple(paths[:samples]))
 
 
 def image_order(count: int, seed: int = 0) -> List[int]:
@@ -226,8 +230,8 @@ def image_order(count: int, seed: int = 0) -> List[int]:
     return [int(number) for number in np.random.default_rng(seed).permutation(count)]
 
 
-def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
-    """Return the normal training images of a dataset, or all images of any other folder."""
+def _image_groups(folder: Path, categories: Sequence[str] = ()) -> List[Sequence[Path]]:
+    """Return the normal training images of each category of a dataset, or all images of any other folder."""
     if not is_folder(folder):
         what = "a file, not a folder of images" if is_file(folder) else "no such folder"
         raise CalibrationError(what, where=folder, fix=_FOLDER_OPTION.capitalize())
@@ -235,8 +239,8 @@ def _image_paths(folder: Path, categories: Sequence[str] = ()) -> List[Path]:
         what = "the masks of a dataset, not its images"
         raise CalibrationError(what, where=folder, fix=_FOLDER_OPTION.capitalize())
     if is_dataset(folder):
-        return read_dataset(folder, categories).train_images
-    return without_masks(find_images(folder))
+        return [category.train for category in read_dataset(folder, categories).categories]
+    return [without_masks(find_images(folder))]
 
 
 def has_images(folder: Optional[Path]) -> bool:

@@ -48,6 +48,17 @@ def test_image_source_reads_training_images_of_all_categories(dataset: Path, tmp
         image_source(tmp_path / "none", 300)
 
 
+def test_categories_take_turns_whatever_their_sizes(tmp_path: Path):
+    for category, count in (("large", 9), ("small", 2)):
+        for i in range(count):
+            write_image(tmp_path / category / "train" / "good" / f"{i}.png", i)
+        write_image(tmp_path / category / "test" / "good" / "0.png", 20)
+    paths = image_source(tmp_path, 6).paths
+    assert [path.parts[-4] for path in paths] == ["large", "small", "large", "small", "large", "large"]
+    assert len({*image_source(tmp_path, 300).paths}) == 11
+    assert image_source(tmp_path, 6, seed=1).paths != paths
+
+
 def test_random_normal_is_standard_normal_after_normalization():
     images = stack(RandomNormalSource(4)).astype(np.float64)
     normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
