@@ -42,6 +42,11 @@ _FOLDER_OPTION = "name a folder with --calib-data"
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255.0
 _STD = np.array([0.229, 0.224, 0.225]) * 255.0
 
+_SPECTRUM_POWER = 1.0
+"""Amplitudes of random images fall with this power of the frequency, as those of photographs do."""
+_SHARED_NOISE = 0.9
+"""Share of each color channel's noise that is the same in all three; the squares of both shares sum to 1."""
+
 
 class CalibrationSource(Protocol):
     """Calibration images; each pass over them yields the same images."""
@@ -93,6 +98,8 @@ class ImageSource:
 class RandomNormalSource:
     """Random images that are standard normal after the normalization.
 
+    Neighboring pixels are alike, as in photographs. White noise hardly excites the deeper layers, so its
+    ranges clip what photographs cause there.
     Pixels are 0 to 255, so values beyond about two standard deviations are clipped.
     """
 
@@ -107,12 +114,28 @@ class RandomNormalSource:
         """Yield random images of `size` (height, width)."""
         generator = np.random.default_rng(self.seed)
         for _ in range(self.count):
-            values = generator.standard_normal((*size, 3)) * _STD + _MEAN
+            values = _colored_noise(generator, size) * _STD + _MEAN
             yield np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
     def fingerprint(self) -> str:
-        """Return a string that changes with the seed."""
-        return f"{RANDOM_NORMAL}-{self.seed}"
+        """Return a string that changes with the seed and the spectrum."""
+        return f"{RANDOM_NORMAL}-{self.seed}-{_SPECTRUM_POWER}-{_SHARED_NOISE}"
+
+
+def _colored_noise(generator: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
+    """Return normal noise of standard deviation 1 whose channels are alike, float64 `[H, W, 3]`."""
+    shared, *own = (_noise(generator, size) for _ in range(4))
+    rest = np.sqrt(1.0 - _SHARED_NOISE**2)
+    return np.stack([_SHARED_NOISE * shared + rest * channel for channel in own], axis=-1)
+
+
+def _noise(generator: np.random.Generator, size: Tuple[int, int]) -> np.ndarray:
+    """Return normal noise of standard deviation 1 whose amplitudes fall with a power of the frequency."""
+    frequencies = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1]))
+    frequencies[0, 0] = 1.0 / max(size)  # the mean of an image varies as its lowest frequency does
+    spectrum = np.fft.rfft2(generator.standard_normal(size)) * frequencies**-_SPECTRUM_POWER
+    noise = np.fft.irfft2(spectrum, size)
+    return np.asarray(noise / noise.std())
 
 
 @dataclasses.dataclass(frozen=True)
