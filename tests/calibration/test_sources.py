@@ -62,9 +62,9 @@ def test_categories_take_turns_whatever_their_sizes(tmp_path: Path):
 def test_random_normal_is_standard_normal_after_normalization():
     images = stack(RandomNormalSource(64)).astype(np.float64)
     normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    assert np.abs(np.median(normalized, (0, 1, 2))).max() < 0.05
+    assert np.abs(np.median(normalized, (0, 1, 2))).max() < 0.08
     quartiles = np.quantile(normalized, [0.25, 0.75], axis=(0, 1, 2))
-    np.testing.assert_allclose(quartiles, [[-0.674] * 3, [0.674] * 3], atol=0.04)
+    np.testing.assert_allclose(quartiles, [[-0.674] * 3, [0.674] * 3], atol=0.08)
 
 
 def test_random_normal_images_are_smooth_and_nearly_gray_as_photographs_are():
