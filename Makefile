@@ -57,24 +57,26 @@ demo: $(VENV)/.with-train
 # A process that has run torch, ONNX Runtime, OpenVINO and hundreds of subprocesses was ended by the kernel (SIGSEGV);
 # no folder alone ever was. pytest-xdist keeps a worker for many folders, and hangs when it has to replace one. Costly
 # fixtures are made once for all processes, in a folder of this run. Without byte code, each of hundreds of processes
-# would compile the package again. Exit code 5: no test is selected.
+# would compile the package again. lint is one of the processes, since its tools use one core each. Exit code 5: no test
+# is selected.
 define run_tests
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; export ADQ_EDGE_TEST_SHARED="$$shared" OMP_NUM_THREADS=1; \
 	unset PYTHONDONTWRITEBYTECODE; \
-	find tests -mindepth 2 -name 'test_*.py' | cut -d / -f 1,2 | sort -u | \
+	{ echo lint; find tests -mindepth 2 -name 'test_*.py' | cut -d / -f 1,2 | sort -u; } | \
 		awk 'NR == FNR {seconds[$$2] = $$1; next} {print ($$1 in seconds) ? seconds[$$1] : 30, $$1}' \
 			tests/folder_seconds.txt - | \
 		sort -rn | cut -d ' ' -f 2 | xargs -P 2 -n 1 \
-		sh -c 'output=$$($(RUN)/python -m pytest -q -m "$(1)" $$0 2>&1); code=$$?; \
+		sh -c 'case $$0 in lint) output=$$(make lint 2>&1);; \
+			*) output=$$($(RUN)/python -m pytest -q -m "$(1)" $$0 2>&1);; esac; code=$$?; \
 		echo "$$0"; echo "$$output"; [ $$code = 0 ] || [ $$code = 5 ]'
 endef
 
 # make test               everything that needs no GPU
-test: lint
+test: dev
 	$(call run_tests,not gpu)
 
 # make quick              without the slow files that tests/conftest.py names
-quick: lint
+quick: dev
 	$(call run_tests,not gpu and not slow)
 
 # make kill               SIGKILL at 200 random moments of every command that writes

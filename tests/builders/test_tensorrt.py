@@ -46,6 +46,7 @@ from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.probe import Probe
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError
 from factories import worker_functions
+from factories.command_line import run_cli
 from factories.images import SIZE, leftovers
 from factories.tiny_method import TinyMethod
 
@@ -330,17 +331,7 @@ def test_choose_settings_rejects_unsuitable_options(monkeypatch, here, device, o
 )
 def test_build_command_reports_errors_in_one_line(bundle, tmp_path, options: List[str], words: str):
     needs_rtx()
-    command = [
-        sys.executable,
-        "-m",
-        "adq_edge",
-        "build",
-        str(bundle.path),
-        "-o",
-        str(tmp_path / "e"),
-        *options,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_cli("build", bundle.path, "-o", tmp_path / "e", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
