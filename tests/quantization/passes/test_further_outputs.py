@@ -71,7 +71,7 @@ def make_case(name: str) -> Case:
             ModelConfig(image_size=(64, 64), options={"backbone": "resnet18"})
         ).eval()
     else:
-        options = {"stride": 2, "students": 1}
+        options = {"stride": 2, "students": 2}
         method = UninformedStudents(ModelConfig(image_size=(36, 40), options=options)).eval()
     images = np.random.default_rng(0).integers(0, 256, (3, *method.config.image_size, 3), np.uint8)
     model = to_onnx(method, method.config.image_size)
