@@ -17,6 +17,7 @@ from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.passes.antialias import resize_by_matrices
 from adq_edge.quantization.passes.fixed_shapes import known_shapes
 from adq_edge.quantization.passes.frame import PassContext
+from adq_edge.quantization.passes.wrapped_padding import wrap_by_slices
 
 OPSET = 17
 NEWEST_OPSET = 26
@@ -114,10 +115,13 @@ def _split(editor: GraphEditor, node: onnx.NodeProto) -> None:
 
 
 def _pad(editor: GraphEditor, node: onnx.NodeProto) -> None:
-    if attribute(node, "mode", b"constant") == b"wrap":
-        raise _refuse(node, "wraps around")
     if _has_input(node, 3):
         raise _refuse(node, "names its axes")
+    if attribute(node, "mode", b"constant") == b"wrap":
+        widths = editor.constant(node.input[1])
+        if widths is None or (widths < 0).any():
+            raise _refuse(node, "wraps around by widths that are computed or negative")
+        wrap_by_slices(editor, node, widths.reshape(2, -1))
 
 
 def _resize(editor: GraphEditor, node: onnx.NodeProto) -> None:

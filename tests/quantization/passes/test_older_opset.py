@@ -68,3 +68,12 @@ def test_a_cubic_resize_with_antialias_is_refused_by_name():
     model = one_node(node, [1, 3, 8, 8], {"sizes": np.array([1, 3, 4, 4])}, 18)
     with pytest.raises(ForeignModelError, match=r"half: Resize uses antialias.*opset_version=17"):
         run_passes(model, IMPORT)
+
+
+@pytest.mark.parametrize("widths", [[0, 0, 1, 2, 0, 0, 3, 1], [0, 1, 0, 0, 0, 0, 0, 4]])
+def test_padding_that_wraps_around_is_written_as_slices(widths: List[int]):
+    shape = [2, 3, 5, 4]
+    node = helper.make_node("Pad", ["x", "widths"], ["y"], mode="wrap")
+    model = one_node(node, shape, {"widths": np.array(widths, np.int64)}, 19)
+    older = require_same_function(model, shape)
+    assert {each.op_type for each in older.graph.node} <= {"Concat", "Identity", "Slice"}
