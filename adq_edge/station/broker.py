@@ -98,14 +98,14 @@ class BrokerOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Will:
-    """A retained message that the broker publishes for a client that is gone without a word."""
+    """A retained message that the broker publishes when the connection of its client breaks."""
 
     topic: str
     text: str
 
 
 class Broker:
-    """A connection to a broker, which comes back by itself once it was there.
+    """A connection to a broker; after the first one, it is made again whenever it breaks.
 
     Args:
         options: the keys of the broker.

@@ -29,7 +29,8 @@ def once(records: List[Dict[str, Any]]) -> List[str]:
 def test_no_verdict_is_lost_or_out_of_order(tmp_path: Path) -> None:
     engine, port = write_fitted_engine(tmp_path), free_port()
     posted: List[Dict[str, Any]] = []
-    broker = Mosquitto(tmp_path, "persistence true", f"persistence_location {tmp_path}/")
+    lines = ("persistence true", f"persistence_location {tmp_path}/", "max_queued_messages 0")
+    broker = Mosquitto(tmp_path, *lines)  # 1000 by default: it drops what a client fetches too slowly
     sinks = {
         "plant": {"type": "mqtt", "host": "127.0.0.1", "port": broker.port},
         "mes": {"type": "webhook", "url": f"http://127.0.0.1:{port}/", "secret": "s3cret"},

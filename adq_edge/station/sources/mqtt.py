@@ -41,7 +41,7 @@ class MqttSource(Source):
     """Submits a trigger for each message.
 
     Messages that are images wait at the broker while the station is not there, for a day at the most, and are
-    confirmed once their verdict is stored. Triggers for a camera do not wait: the part is gone.
+    confirmed once their verdict is stored. Triggers for a camera do not wait: their part has passed.
     """
 
     Options = MqttSourceOptions
@@ -62,7 +62,7 @@ class MqttSource(Source):
             broker.close()
 
     def run(self, intake: Intake) -> None:
-        """Submit triggers until the station ends; return to the broker when it comes back."""
+        """Submit triggers until the station ends; connect again when the broker was away."""
         session = None if self.options.camera else f"adq-edge-{socket.gethostname()}-{self.name}"
         receiver = _Receiver(self.options, intake)
         broker = receiver.broker = Broker(

@@ -164,7 +164,7 @@ def test_pages_of_other_sites_and_foreign_names_are_refused(client: Client) -> N
     assert client.request("GET", "/state", Host=host, Origin=f"http://{host}").status == 200
 
 
-def test_state_and_events_tell_the_last_verdict_and_the_figures(client: Client) -> None:
+def test_state_and_events_have_the_last_verdict_and_the_figures(client: Client) -> None:
     record = client.request("POST", "/images/gate?product=nut", png(3, True)).document
     state = client.state_with(record["id"])
     gate = next(one for one in state["sources"] if one["name"] == "gate")
@@ -298,7 +298,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
             web.check()
 
 
-def test_a_source_or_sink_that_needs_the_server_brings_it_along() -> None:
+def test_a_source_that_needs_the_server_starts_it() -> None:
     document = {
         "engines": {"e": {"file": "e.onnx"}},
         "sources": {"gate": {"type": "http"}},

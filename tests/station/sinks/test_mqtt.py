@@ -57,7 +57,7 @@ def test_verdicts_arrive_in_order_and_health_follows_the_station(tmp_path: Path,
 
 
 @needs_broker
-def test_a_lost_station_is_told_by_the_last_will(tmp_path: Path) -> None:
+def test_last_will_reports_a_lost_connection(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, listening(broker.port, "adq-edge/#") as listener:
         sink = sink_of(broker.port)
         sink.attach(View())
@@ -88,8 +88,8 @@ def test_a_wrong_password_is_one_line_that_does_not_show_it(tmp_path: Path) -> N
 
 
 @needs_broker
-@pytest.mark.skipif(not hasattr(mqtt, "CallbackAPIVersion"), reason="paho-mqtt 1 does not tell of refusals")
-def test_a_topic_that_the_broker_refuses_is_never_taken_for_delivered(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(mqtt, "CallbackAPIVersion"), reason="paho-mqtt 1 does not report refusals")
+def test_verdict_on_a_refused_topic_is_not_delivered(tmp_path: Path) -> None:
     rights = tmp_path / "rights"
     rights.write_text("topic readwrite allowed/#\n")
     with Mosquitto(tmp_path, f"acl_file {rights}") as broker:
