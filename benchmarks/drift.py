@@ -63,10 +63,6 @@ RAMPS = (
 )
 
 
-STILL = Ramp("unchanged", "less-light", 0.0, "%")
-"""The further training images, from which statistics are learned."""
-
-
 class Seen(NamedTuple):
     """An image at each level of a ramp."""
 
@@ -102,14 +98,10 @@ def judge_all(inspector: Inspector, data: Path, kept: Optional[Path]) -> Table:
     for category in read_dataset(data, inspector.products.names).categories:
         step = max(1, len(category.train) // TRAINING)
         training = category.train[::step][:TRAINING]
-        others = [path for path in category.train if path not in training]
         if (category.name, RAMPS[0].title) not in found:
             tests = [(sample.path, sample.is_anomalous, True) for sample in category.test]
             images = [*tests, *((path, False, False) for path in training)]
             found.update(judge_category(inspector, category.name, images, RAMPS))
-        if others and (category.name, STILL.title) not in found:
-            images = [(path, False, False) for path in others]
-            found.update(judge_category(inspector, category.name, images, [STILL]))
         if kept is not None:
             save(found, kept)
     return found
@@ -137,7 +129,7 @@ def judge(
     size, full = inspector.engine.sidecar.image_size, (image.shape[0], image.shape[1])
     scale = (full[0] * full[1] / (size[0] * size[1])) ** 0.5
     scores, measures = [], []
-    for amount in np.linspace(0.0, ramp.largest, LEVELS if ramp.largest else 1):
+    for amount in np.linspace(0.0, ramp.largest, LEVELS):
         changed = change_named(ramp.change).apply(image, amount, scale, ramp.chosen) if amount else image
         batch = resize_image(changed, size)[None]
         score = inspector.judge(inspector.engine.run(batch), batch, full, "", index).score
@@ -186,12 +178,12 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, product: Product, table: Table, ramp: Ramp, generator: np.random.Generator) -> Line:
-        """Divide the good images at random; further training images belong to the first half."""
+        """Divide the good images at random."""
         images = table[product.name, ramp.title]
         good = [one for one in images if not one.is_defective]
         good = [good[index] for index in generator.permutation(len(good))]
         half = len(good) // 2
-        fitted = [*good[:half], *table.get((product.name, STILL.title), ())]
+        fitted = good[:half]
         statistics = learn_statistics([one.still for one in fitted])
         scores = plain(sorted(one.scores[0] for one in fitted))
         own = dataclasses.replace(product, images=len(fitted), scores=scores, image_statistics=statistics)
