@@ -40,8 +40,7 @@ def test_no_verdict_is_lost_or_out_of_order(tmp_path: Path) -> None:
         engine, tmp_path, sources=sources, sinks=sinks, station={"name": "p4", "drain_s": 60.0}
     )
     kept: Dict[str, List[str]] = {name: [] for name in sources}
-    broker.start()
-    with Station(config) as station, listening(
+    with broker, Station(config) as station, listening(
         broker.port, "adq-edge/p4/+/verdict", session="test"
     ) as client:
         for outage in range(OUTAGES):
@@ -69,7 +68,6 @@ def test_no_verdict_is_lost_or_out_of_order(tmp_path: Path) -> None:
                 station.wait(0.1)
             posted += [json.loads(body) for _, body in server.received]
         published = [json.loads(one.payload) for one in client.received]
-    broker.kill()
     for records in (published, posted):
         for source in sources:
             assert once([one for one in records if one["source"] == source]) == kept[source]
