@@ -31,6 +31,7 @@ _BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "webhook": "adq_edge.station.sinks.webhook:WebhookSink",
     },
     SERVICE: {
+        "health": "adq_edge.station.services.health:HealthService",
         "web": "adq_edge.station.services.web.service:WebService",
     },
 }

@@ -7,6 +7,7 @@ from typing import Mapping, Protocol, Tuple
 
 from adq_edge.station.conditions import Condition, Conditions
 from adq_edge.station.config import StationConfig
+from adq_edge.station.engines import StationEngine
 from adq_edge.station.intake import Intake
 
 
@@ -76,6 +77,10 @@ class StationView(Protocol):
     @property
     def conditions(self) -> Conditions:
         """The current problems; a service reports its findings here, and may listen."""
+
+    @property
+    def engines(self) -> Mapping[str, StationEngine]:
+        """The loaded engines by name."""
 
     def intake(self, source: str) -> Intake:
         """Return the way in for the triggers of a source.
