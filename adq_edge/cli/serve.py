@@ -52,7 +52,8 @@ def serve(
 ) -> None:
     """Serve an engine over HTTP: images in, verdicts out.
 
-    POST /inspect takes an image file, as the body or in a form, and answers with the JSON line of 'predict'.
+    POST /inspect takes an image file, as the body or in a form. It answers with the JSON line of 'predict'.
+
     The paths below /v2 are KServe's open inference protocol, version 2, which Triton's clients speak.
 
     Requests are answered from the end of the warm-up on. SIGTERM and Ctrl-C end the server: it finishes the

@@ -293,7 +293,7 @@ class Broker:
                 continue
             if count:
                 return count
-            raise self._explain_refusal_of_message(code) if code else self._explain_silence(timeout_s)
+            raise self._explain_refusal_of_message(code) if code else self._explain_silence(end, timeout_s)
         return len(receipts)
 
     def _is_confirmed(self, receipt: Any, end: float) -> bool:
@@ -306,9 +306,11 @@ class Broker:
             return False
         return True
 
-    def _explain_silence(self, timeout_s: float) -> StationError:
-        gone = f"gave no answer within {timeout_s:g} s" if self._is_connected else "is gone"
-        return StationError(f"the broker {gone}", where=self._options.url, fix="Start it")
+    def _explain_silence(self, end: float, timeout_s: float) -> StationError:
+        """Return the error for a broker that did not answer until `end`, as `time.monotonic`, or is gone."""
+        is_silent = self._is_connected and time.monotonic() >= end
+        what = f"gave no answer within {timeout_s:g} s" if is_silent else "is gone"
+        return StationError(f"the broker {what}", where=self._options.url, fix="Start it")
 
     def _explain_refusal_of_message(self, code: int) -> StationError:
         what = f"the broker refuses the topic (code {code})"
@@ -328,11 +330,12 @@ class Broker:
         Raises:
             StationError: it refuses the subscription, is gone, or does not answer in time.
         """
+        end = time.monotonic() + TIMEOUT_S
         with self._changed:
             self._changed.wait_for(lambda: number in self._subscribed or not self._is_connected, TIMEOUT_S)
             code = self._subscribed.pop(number, None)
         if code is None:
-            raise self._explain_silence(TIMEOUT_S)
+            raise self._explain_silence(end, TIMEOUT_S)
         if code >= _FAILURE:
             raise self._explain_refusal_of_message(code)
 
@@ -344,7 +347,7 @@ class Broker:
     def require_connection(self) -> None:
         """Raise a StationError if the broker is gone."""
         if not self._is_connected:
-            raise self._explain_silence(TIMEOUT_S)
+            raise StationError("the broker is gone", where=self._options.url, fix="Start it")
 
     def close(self) -> None:
         """Disconnect; the broker does not publish the will then."""

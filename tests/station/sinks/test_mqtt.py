@@ -109,6 +109,9 @@ def test_verdicts_wait_while_the_broker_is_away(tmp_path: Path) -> None:
         broker.kill()
         with pytest.raises(AdqError, match="the broker is gone"):
             sink.send([message(1)])
+        lost = sink._broker
+        with lost._changed:  # paho's thread notices it a moment later
+            assert lost._changed.wait_for(lambda: not lost.is_connected, 20)
         with pytest.raises(AdqError, match="the broker is gone"):
             sink.require_peer()
         sink.close()
