@@ -19,7 +19,7 @@ def package(
         ...,
         "--for",
         **options.choices(*TARGETS),
-        help="What the package is for: a server, DeepStream, a C++ program, or a service of adq-edge; required.",
+        help="What the package is for: a server, DeepStream, a C++ program, or a service; required.",
     ),
     output: Optional[Path] = typer.Option(
         None,

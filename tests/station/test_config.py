@@ -231,4 +231,4 @@ def test_examples_of_the_page_run(place: Path, monkeypatch: pytest.MonkeyPatch):
     config = read_config(place / "parts.toml")
     assert list(config.sources) == ["inbox", "top-trigger", "top", "button"]
     assert not config.sources["top"].source.needs_engine
-    assert list(config.services) == ["web"]
+    assert set(config.services) == {"web", "health"}
