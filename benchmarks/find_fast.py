@@ -9,7 +9,9 @@ Writes benchmarks/published/NAME.json and .md.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from adq_edge.study.fast_results import FastSearch, engines_table
 from benchmarks.published import publish
@@ -27,13 +29,17 @@ def main() -> None:
     table = engines_table(search)
     epochs = max(one.epochs for one in search.engines)
     categories = ", ".join(search.categories)
-    title = (
-        f"Fast models: {search.test_images} test images of {categories}; {epochs} epochs, "
-        f"{search.cpu_minutes:.0f} minutes of CPU time"
-    )
+    title = f"Fast models: {search.test_images} test images of {categories}; {epochs} epochs"
     headings = [column.heading for column in table.columns]
     rows = [list(row) for row in table.texts]
-    publish(asked.name, title, headings, rows, search.document(), search.environment)
+    document = _without_folders(search.document(), asked.result.resolve().parent, Path(search.data).parent)
+    publish(asked.name, title, headings, rows, document, search.environment)
+
+
+def _without_folders(document: Any, search: Path, data: Path) -> Any:
+    """Return a document with paths relative to the folder of the search and to that above the data."""
+    text = json.dumps(document).replace(f"{search}/", "").replace(f"{data}/", "DATA/")
+    return json.loads(text)
 
 
 if __name__ == "__main__":
