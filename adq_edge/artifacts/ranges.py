@@ -16,6 +16,9 @@ from adq_edge.core.version import __version__
 
 RANGES_SCHEMA = "adq-edge/ranges"
 
+MEASUREMENT = 2
+"""Number of the measurement. It rises when the same calibrator and images give other ranges than before."""
+
 _REMEDY = "Remove the file and calibrate again: adq-edge calibrate BUNDLE"
 
 
@@ -58,6 +61,7 @@ class Ranges(Record):
         rounding: the weight rounding to use with the ranges.
         arithmetic: the arithmetic that the ranges were trained for; None for measured ranges, valid for all.
         release: the adq-edge release that created them; empty in older files.
+        measurement: the `MEASUREMENT` that they are of; 1 in older files.
     """
 
     model_sha256: str
@@ -71,6 +75,7 @@ class Ranges(Record):
     rounding: WeightRounding = WeightRounding.COMPENSATED
     arithmetic: Optional[Arithmetic] = None
     release: str = ""
+    measurement: int = 1
 
     def check(self) -> None:
         """Raise a ValueError if a range or an equalization scale is impossible."""
@@ -88,8 +93,8 @@ class Ranges(Record):
 
     def is_result_of(self, calibrator: str, fingerprint: str, images: int) -> bool:
         """Return True if this release would measure these ranges again."""
-        made_with = (self.calibrator, self.fingerprint, self.images, self.release)
-        return made_with == (calibrator, fingerprint, images, __version__)
+        made_with = (self.calibrator, self.fingerprint, self.images, self.release, self.measurement)
+        return made_with == (calibrator, fingerprint, images, __version__, MEASUREMENT)
 
 
 def read_ranges(path: Path, model_sha256: str, tensors: Iterable[str]) -> Ranges:

@@ -12,7 +12,7 @@ import numpy as np
 
 from adq_edge.artifacts import workspace
 from adq_edge.artifacts.bundle import Bundle, open_bundle
-from adq_edge.artifacts.ranges import Ranges, read_ranges
+from adq_edge.artifacts.ranges import MEASUREMENT, Ranges, read_ranges
 from adq_edge.calibration.activations import Progress, collect, largest_per_channel
 from adq_edge.calibration.calibrators.histogram import BINS, Histogram
 from adq_edge.calibration.calibrators.registry import Calibrator, make_calibrator
@@ -140,7 +140,7 @@ def calibrate_bundle(
         for spec in missing:
             origin = (sha256, spec, source.name, fingerprint, len(source), BINS)
             tensors = {name: _compute_range(spec, loaded[spec], found) for name, found in histograms.items()}
-            ranges = Ranges(*origin, tensors, equalization, release=__version__)
+            ranges = Ranges(*origin, tensors, equalization, release=__version__, measurement=MEASUREMENT)
             ranges.write(paths[spec])
             measured[spec] = MeasuredRanges(paths[spec], ranges, equalized)
     return [measured[spec] for spec in calibrators]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import shutil
 import subprocess
 import zipfile
@@ -267,6 +268,18 @@ def test_calibrate_function_writes_files_that_build_reuses(fresh: Bundle, datase
     )
     assert built.sidecar.calibration.ranges.name == results[1].path.name
     assert built.sidecar.calibration.source == "images+synthetic-defects"
+
+
+def test_ranges_of_an_earlier_measurement_are_measured_again(fresh: Bundle, dataset: Path):
+    options = {"calib": "minmax", "calib_data": dataset, "samples": 2}
+    (first,) = adq_edge.calibrate(fresh.path, **options)
+    stored = json.loads(first.path.read_text())
+    del stored["measurement"]
+    name = next(iter(stored["tensors"]))
+    stored["tensors"][name] = [-1000.0, 1000.0]
+    first.path.write_text(json.dumps(stored))
+    (again,) = adq_edge.calibrate(fresh.path, **options)
+    assert again.ranges.tensors == first.ranges.tensors
 
 
 def test_calibrate_uses_default_images(fresh: Bundle, tmp_path: Path, dataset: Path, monkeypatch):
