@@ -118,9 +118,11 @@ def _pad(editor: GraphEditor, node: onnx.NodeProto) -> None:
     if _has_input(node, 3):
         raise _refuse(node, "names its axes")
     if attribute(node, "mode", b"constant") == b"wrap":
-        widths = editor.constant(node.input[1])
+        widths, sizes = editor.constant(node.input[1]), known_shapes(editor).get(node.input[0], (None,))
         if widths is None or (widths < 0).any():
             raise _refuse(node, "wraps around by widths that are computed or negative")
+        if None in sizes or (widths.reshape(2, -1) > np.asarray(sizes, np.int64)).any():
+            raise _refuse(node, "wraps around more than once, or an input of unknown shape")
         wrap_by_slices(editor, node, widths.reshape(2, -1))
 
 

@@ -41,21 +41,23 @@ def replace_one_hot(editor: GraphEditor, context: PassContext) -> None:
 def _writes_one(editor: GraphEditor, node: onnx.NodeProto) -> bool:
     is_set = attribute(node, "reduction", b"none") == b"none" and attribute(node, "axis", 0) in (1, -1)
     values = [_only_value(editor, name) for name in (node.input[0], node.input[2])]
-    return is_set and values == [0, 1]
+    zero, one = (None if value is None else value.item() for value in values)
+    return is_set and (zero, one) == (0, 1)
 
 
-def _only_value(editor: GraphEditor, name: str) -> Optional[float]:
-    """Return the value that a constant has everywhere, also a repeated one; None for all others."""
+def _only_value(editor: GraphEditor, name: str) -> Optional[np.ndarray]:
+    """Return the value `[1]` that a constant has everywhere, also a repeated one; None for all others."""
     producer = editor.producers.get(name)
     if producer is not None and producer.op_type in ("Expand", "Tile"):
         name = producer.input[0]
     elif producer is not None and producer.op_type == "ConstantOfShape":
-        value = attribute(producer, "value")
-        return 0.0 if value is None else float(np.ravel(onnx.numpy_helper.to_array(value))[0])
+        stated = attribute(producer, "value")
+        value = np.zeros(1, np.float32) if stated is None else onnx.numpy_helper.to_array(stated)
+        return value.ravel()[:1]
     value = editor.constant(name)
-    if value is None or not value.size or (value != np.ravel(value)[0]).any():
+    if value is None or not value.size or (value != value.ravel()[0]).any():
         return None
-    return float(np.ravel(value)[0])
+    return value.ravel()[:1]
 
 
 def _is_product(editor: GraphEditor, reader: onnx.NodeProto, tensor: str) -> bool:
@@ -83,21 +85,28 @@ def _compare_one_hot(editor: GraphEditor, node: onnx.NodeProto) -> None:
     )
     if depth is None or values is None or not is_plain:
         return
-    output = node.output[0]
     editor.remove(node)
-    last = editor.store(f"{output}.axes", np.asarray([-1], np.int64))
-    index = editor.add("Cast", [node.input[0]], f"{output}.index", f"{output}.Index", to=TensorProto.INT64)
-    index = editor.add("Unsqueeze", [index, last], f"{output}.column", f"{output}.Unsqueeze")
-    numbers = editor.store(f"{output}.numbers", np.arange(int(np.ravel(depth)[0]), dtype=np.int64))
-    chosen = editor.add("Equal", [index, numbers], f"{output}.chosen", f"{output}.Equal")
-    kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-    editor.add("Cast", [chosen], output, f"{output}.Cast", to=kind)
+    last = editor.store(f"{node.output[0]}.axes", np.asarray([-1], np.int64))
+    column = editor.add(
+        "Unsqueeze", [node.input[0], last], f"{node.output[0]}.column", f"{node.output[0]}.Unsqueeze"
+    )
+    _write_comparison(editor, column, node.output[0], int(np.ravel(depth)[0]), values.dtype)
 
 
 def _compare(editor: GraphEditor, node: onnx.NodeProto, count: int) -> None:
-    output = node.output[0]
-    kind = editor.initializers[node.input[0]].data_type if node.input[0] in editor.initializers else None
-    numbers = editor.store(f"{output}.numbers", np.arange(count, dtype=np.int64)[None])
+    zero = _only_value(editor, node.input[0])
+    assert zero is not None
     editor.remove(node)
-    chosen = editor.add("Equal", [node.input[1], numbers], f"{output}.chosen", f"{output}.Equal")
-    editor.add("Cast", [chosen], output, f"{output}.Cast", to=kind or TensorProto.FLOAT)
+    _write_comparison(editor, node.input[1], node.output[0], count, zero.dtype)
+
+
+def _write_comparison(editor: GraphEditor, column: str, output: str, count: int, kind: np.dtype) -> None:
+    """Write `output [..., count]` with a one at the index in `column [..., 1]`; -1 is the last place."""
+    index = editor.add("Cast", [column], f"{output}.index", f"{output}.Index", to=TensorProto.INT64)
+    numbers = np.arange(count, dtype=np.int64)
+    places = (editor.store(f"{output}.numbers", numbers), editor.store(f"{output}.from_end", numbers - count))
+    first, last = (
+        editor.add("Equal", [index, place], f"{place}.chosen", f"{place}.Equal") for place in places
+    )
+    chosen = editor.add("Or", [first, last], f"{output}.chosen", f"{output}.Or")
+    editor.add("Cast", [chosen], output, f"{output}.Cast", to=onnx.helper.np_dtype_to_tensor_dtype(kind))

@@ -77,3 +77,34 @@ def test_padding_that_wraps_around_is_written_as_slices(widths: List[int]):
     model = one_node(node, shape, {"widths": np.array(widths, np.int64)}, 19)
     older = require_same_function(model, shape)
     assert {each.op_type for each in older.graph.node} <= {"Concat", "Identity", "Slice"}
+
+
+def test_padding_that_wraps_around_more_than_once_is_refused():
+    node = helper.make_node("Pad", ["x", "widths"], ["y"], mode="wrap")
+    model = one_node(node, [1, 2, 3, 4], {"widths": np.array([0, 0, 0, 5, 0, 0, 0, 0], np.int64)}, 19)
+    with pytest.raises(ForeignModelError, match="wraps around more than once"):
+        run_passes(model, IMPORT)
+
+
+def test_one_hot_takes_indices_from_the_end():
+    node = helper.make_node("OneHot", ["x", "depth", "values"], ["y"])
+    constants = {"depth": np.array(4, np.int64), "values": np.array([0, 1], np.float32)}
+    check_one_hot(node, constants, np.array([0, 3, -1, -4, 4, -5], np.int64), 2)
+
+
+def test_one_hot_by_scatter_takes_indices_of_32_bits():
+    node = helper.make_node("ScatterElements", ["zeros", "x", "ones"], ["y"], axis=1)
+    constants = {"zeros": np.zeros((3, 4), np.float32), "ones": np.ones((3, 1), np.float32)}
+    check_one_hot(node, constants, np.array([[0], [3], [-1]], np.int32), 2)
+
+
+def check_one_hot(node: onnx.NodeProto, constants: Dict[str, np.ndarray], index: np.ndarray, rank: int):
+    """Check that the passes replace a node and keep its function."""
+    model = one_node(node, list(index.shape), constants, 17)
+    model.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(index.dtype)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank))
+    changed = run_passes(model, IMPORT)
+    assert {each.op_type for each in changed.graph.node}.isdisjoint({"OneHot", "ScatterElements"})
+    sessions = (onnxruntime.InferenceSession(each.SerializeToString()) for each in (model, changed))
+    wanted, found = (session.run(None, {"x": index})[0] for session in sessions)
+    np.testing.assert_array_equal(found, wanted)
