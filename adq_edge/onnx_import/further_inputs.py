@@ -19,6 +19,13 @@ from adq_edge.onnx_import.names import name_in_file
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.model_file import input_types
 
+_NUMBERS: Dict[str, np.dtype] = {
+    "float": np.dtype(np.float32),
+    "double": np.dtype(np.float64),
+    **{kind: np.dtype(kind) for kind in ("float16", "int8", "int16", "int32", "int64", "bool")},
+    **{kind: np.dtype(kind) for kind in ("uint8", "uint16", "uint32", "uint64")},
+}
+"""Types of inputs to which values can be stated, by their names in ONNX."""
 _MOST_VALUES = 4096
 """Largest number of values of an input that one number fills."""
 
@@ -31,7 +38,7 @@ def with_constants(model: onnx.ModelProto, constants: Mapping[str, Tuple[float, 
         constants: values by the name of the input: one for all elements, or all of them.
 
     Raises:
-        ForeignModelError: no input has the name, or the number of values is another one.
+        ForeignModelError: no input has the name, or the values do not fit its shape or type.
     """
     if not constants:
         return model
@@ -43,11 +50,27 @@ def with_constants(model: onnx.ModelProto, constants: Mapping[str, Tuple[float, 
             known = ", ".join(f"{other} {kind}" for other, kind in inputs.items()) or "none"
             raise ForeignModelError(f"has no input {name!r}; its inputs: {known}", fix="Give one of them")
         item = next(item for item in copy.graph.input if item.name == name)
-        kind = helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type)
         copy.graph.input.remove(item)
-        array = _fill(name, inputs[name], values).astype(kind)
+        array = _in_type(name, inputs[name], _fill(name, inputs[name], values))
         copy.graph.initializer.append(numpy_helper.from_array(array, name))
     return copy
+
+
+def _in_type(name: str, found: TensorType, values: np.ndarray) -> np.ndarray:
+    """Return values in the type of an input; integers and Booleans must hold them exactly."""
+    kind = _NUMBERS.get(found.kind)
+    if kind is None:
+        raise ForeignModelError(
+            f"--input {name} has numbers; the input is {found}", fix="Export the model without this input"
+        )
+    with np.errstate(invalid="ignore"):
+        array = values.astype(kind)
+    if not np.issubdtype(kind, np.floating) and (array.astype(np.float64) != values).any():
+        raise ForeignModelError(
+            f"--input {name} has a value that {found.kind} cannot hold; the input is {found}",
+            fix=f"Give values of {found.kind}",
+        )
+    return array
 
 
 def _fill(name: str, found: TensorType, values: Tuple[float, ...]) -> np.ndarray:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import List
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from adq_edge.artifacts.bundle import open_bundle
 from factories.command_line import run_cli
@@ -87,11 +88,18 @@ def test_input_with_a_stated_value_is_a_constant(tmp_path: Path):
         (["--input", "y=1"], "has no input 'y'; its inputs: "),
         (["--input", "threshold=1,2"], "--input threshold has 2 values; the input is float []"),
         (["--input", "threshold=low"], "--input threshold is 'low'"),
+        (["--input", "switch=1.5"], "--input switch has a value that int64 cannot hold"),
+        (["--input", "switch=1e40"], "--input switch has a value that int64 cannot hold"),
+        (["--input", "word=1"], "--input word has numbers; the input is string"),
         (["--layout", "mvtec-ad"], "--data-layout mvtec-ad"),
     ],
 )
 def test_inputs_that_are_not_clear_are_refused_in_one_line(option: List[str], text: str, tmp_path: Path):
     source = write(tmp_path / "m.onnx", second_image=True)
+    model = onnx.load(str(source))
+    for name, kind in (("switch", TensorProto.INT64), ("word", TensorProto.STRING)):
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, []))
+    save(model, source)
     ended = run_cli("import", source, "-o", "bundle", *option, cwd=tmp_path)
     assert (ended.returncode, len(ended.stderr.strip().splitlines())) == (2, 1)
     assert text in ended.stderr
