@@ -21,12 +21,11 @@ from adq_edge.onnx_import.original import open_session
 from adq_edge.onnx_import.recognition import recognize
 from adq_edge.onnx_import.source import errors_of, read_source
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import attribute
 from adq_edge.quantization.graph.tensorrt_lint import lint
 from adq_edge.quantization.network_layers import WEIGHTED
-from adq_edge.quantization.passes.fixed_shapes import Shapes, fix_shapes, known_shapes
-from adq_edge.quantization.passes.frame import PassContext, run_passes
+from adq_edge.quantization.passes.fixed_shapes import Shapes, fix_to_one_image, known_shapes
+from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.pipelines import TENSORRT
 
 
@@ -122,10 +121,7 @@ def _first_of(names: Sequence[str]) -> str:
 def find_integer_part(model: onnx.ModelProto) -> IntegerPart:
     """Return what INT8 takes of a bundle's graph."""
     networks = {step.node.name for step in FloatModel.of(model).region.operators}
-    editor = GraphEditor(model)
-    for item in editor.inputs:
-        item.type.tensor_type.shape.dim[0].dim_value = 1
-    fix_shapes(editor, PassContext())
+    editor = fix_to_one_image(model)
     shapes = known_shapes(editor)
     counts: Tuple[Dict[str, int], Dict[str, int]] = ({}, {})
     products = [0, 0]

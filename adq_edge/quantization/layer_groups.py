@@ -11,10 +11,8 @@ import re
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from adq_edge.quantization.float_model import FloatModel
-from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.network_layers import WEIGHTED
-from adq_edge.quantization.passes.fixed_shapes import fix_shapes, known_shapes
-from adq_edge.quantization.passes.frame import PassContext
+from adq_edge.quantization.passes.fixed_shapes import fix_to_one_image, known_shapes
 from adq_edge.quantization.region import NetworkOperator, Region
 
 MOST_GROUPS = 12
@@ -125,8 +123,4 @@ def _networks(region: Region) -> Dict[str, str]:
 
 def _shapes(model: FloatModel) -> Mapping[str, Tuple[Optional[int], ...]]:
     """Return the shapes of all tensors for one image."""
-    editor = GraphEditor(model.proto)
-    for item in editor.inputs:
-        item.type.tensor_type.shape.dim[0].dim_value = 1
-    fix_shapes(editor, PassContext())
-    return known_shapes(editor)
+    return known_shapes(fix_to_one_image(model.proto))

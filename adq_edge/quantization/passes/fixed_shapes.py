@@ -40,6 +40,15 @@ def fix_shapes(editor: GraphEditor, context: PassContext) -> None:
             return
 
 
+def fix_to_one_image(model: onnx.ModelProto) -> GraphEditor:
+    """Return an editor of a bundle's graph for one image, with fixed shapes."""
+    editor = GraphEditor(model)
+    for item in editor.inputs:
+        item.type.tensor_type.shape.dim[0].dim_value = 1
+    fix_shapes(editor, PassContext())
+    return editor
+
+
 def _value(node: onnx.NodeProto, shapes: Shapes) -> Optional[np.ndarray]:
     shape = shapes.get(node.input[0])
     if shape is None:
