@@ -6,7 +6,6 @@ from typing import Tuple
 
 import onnx
 
-from adq_edge.artifacts.bundle import EMBEDDING_OUTPUT, INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.core.errors import ForeignModelError
 from adq_edge.onnx_import.further_inputs import fix_further_inputs
 from adq_edge.onnx_import.image_input import ImageInput, set_input_shape
@@ -38,7 +37,7 @@ def fix_graph(model: onnx.ModelProto, image: ImageInput, batch: int, size: Tuple
     inputs = [item for item in editor.inputs if item.name not in constants]
     editor.inputs[:] = sorted(inputs, key=lambda item: item.name != image.name)
     name_nodes(editor)
-    reserve_names(editor, (INPUT, MAP_OUTPUT, SCORE_OUTPUT, EMBEDDING_OUTPUT))
+    reserve_names(editor)
     set_input_shape(editor.inputs, editor.inputs[0].name, image.shape(batch, size))
     fix_further_inputs(editor.inputs[1:], batch)
     for rewrite in pipelines.IMPORT:

@@ -47,6 +47,8 @@ from adq_edge.onnx_import.source import Source, errors_of, read_source
 from adq_edge.quantization.passes.float32 import has_half_floats
 
 PARITY_IMAGES = 8
+_FEWEST_IMAGES = 3
+_DRAWN = "drawn by adq-edge"
 
 
 def import_model(
@@ -107,10 +109,12 @@ def bundle_name(path: Path, found: Recognized) -> str:
 def comparison_images(
     data: Optional[Union[str, Path]], size: Tuple[int, int]
 ) -> Tuple[np.ndarray, str, Sequence[Path]]:
-    """Return uint8 `[N, H, W, 3]` images, their source for the manifest, and their files, if any."""
+    """Return uint8 `[N, H, W, 3]` images, their source for the manifest, and their files, if any.
+
+    A dataset of few images is completed with drawn ones: one image cannot show that a bundle mixes images.
+    """
     if data is None:
-        drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:PARITY_IMAGES]]
-        return np.stack([resize_image(image, size) for image in drawn]), "drawn by adq-edge", ()
+        return _draw(PARITY_IMAGES, size), _DRAWN, ()
     dataset = read_dataset(Path(data), needs_training=False)
     paths: List[Path] = [
         *(sample.path for category in dataset.categories for sample in category.test),
@@ -119,7 +123,17 @@ def comparison_images(
     chosen = paths[:: max(1, len(paths) // PARITY_IMAGES)][:PARITY_IMAGES]
     if not chosen:
         raise DataError("no images to check the import on", where=data)
-    return np.stack([load_image(path, size) for path in chosen]), str(data), chosen
+    images = np.stack([load_image(path, size) for path in chosen])
+    missing = _FEWEST_IMAGES - len(chosen)
+    if missing <= 0:
+        return images, str(data), chosen
+    return np.concatenate([images, _draw(missing, size)]), f"{data}; {missing} {_DRAWN}", chosen
+
+
+def _draw(count: int, size: Tuple[int, int]) -> np.ndarray:
+    """Return drawn images `[N, H, W, 3]`, each of another category."""
+    drawn = [render(name, 0, 0, max(size), None)[0] for name in CATEGORIES[:count]]
+    return np.stack([resize_image(image, size) for image in drawn])
 
 
 def _wanted(source: Source, found: Recognized) -> Wanted:

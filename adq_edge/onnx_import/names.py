@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import List, Optional, Sequence
+from typing import List, Optional
 
 import onnx
 
+from adq_edge.artifacts.bundle import EMBEDDING_OUTPUT, INPUT, MAP_OUTPUT, SCORE_OUTPUT
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.network_layers import WEIGHTED
 
+_RESERVED = (INPUT, MAP_OUTPUT, SCORE_OUTPUT, EMBEDDING_OUTPUT)
 _RENAMED = ".original"
 """What the name of a tensor gets that has a name of the contract."""
 _SEPARATORS = frozenset("./")
@@ -17,10 +19,10 @@ _SEPARATORS = frozenset("./")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def reserve_names(editor: GraphEditor, names: Sequence[str]) -> None:
+def reserve_names(editor: GraphEditor) -> None:
     """Rename the tensors of a graph that have a name of the contract of bundles."""
-    taken = {name for name in names if name in editor.producers or name in editor.initializers}
-    taken.update(item.name for item in editor.inputs if item.name in names)
+    taken = {name for name in _RESERVED if name in editor.producers or name in editor.initializers}
+    taken.update(item.name for item in editor.inputs if item.name in _RESERVED)
     if not taken:
         return
     renamed = {name: name + _RENAMED for name in taken}
@@ -43,7 +45,7 @@ def reserve_names(editor: GraphEditor, names: Sequence[str]) -> None:
 
 def name_in_file(tensor: str) -> str:
     """Return the name that a tensor has in the file."""
-    return tensor[: -len(_RENAMED)] if tensor.endswith(_RENAMED) else tensor
+    return next((name for name in _RESERVED if tensor == name + _RENAMED), tensor)
 
 
 def name_nodes(editor: GraphEditor) -> None:

@@ -134,6 +134,24 @@ def test_comparison_takes_a_dataset_of_test_images_only(tmp_path: Path, images: 
     assert bundle.manifest.parity.images == len(images)
 
 
+def test_comparison_on_one_image_is_completed_with_drawn_ones(tmp_path: Path, images: np.ndarray):
+    write_image(tmp_path / "data" / "test" / "good" / "only.png", images[0])
+    bundle = import_model(plain_model(tmp_path / "m.onnx"), tmp_path / "bundle", data=tmp_path / "data")
+    assert bundle.manifest.parity.images == 3
+    assert bundle.manifest.parity.source == f"{tmp_path / 'data'}; 2 drawn by adq-edge"
+
+
+def test_tensor_with_a_name_like_a_renamed_one_keeps_its_name(tmp_path: Path):
+    model = plain(size=16)
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.output[:] = [name.replace("map", "heat.original") for name in node.output]
+        node.input[:] = [name.replace("map", "heat.original") for name in node.input]
+    model.graph.output[0].name = "heat.original"
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    assert import_model(tmp_path / "m.onnx", tmp_path / "bundle").manifest.parity.holds
+
+
 def test_classifier_is_refused_with_its_outputs(tmp_path: Path):
     model = plain(size=16)
     model.graph.node.append(onnx.helper.make_node("Flatten", ["map"], ["logits"]))
