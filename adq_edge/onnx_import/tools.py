@@ -50,7 +50,7 @@ class Tool:
         arch: the method's name; "imported" if it is not known.
         mean: mean that the tool subtracts from pixels 0..1 before the model; None if it subtracts none.
         std: the standard deviation by which it divides.
-        is_known: True if it is known what the tool does with images.
+        is_known: True if it is certain what the tool does with images; if not, that is an assumption.
     """
 
     origin: str
@@ -76,7 +76,7 @@ def recognize_tool(source: Source) -> Tool:
         return Tool("anomalib 2 ONNX", arch, is_known=True)
     arch = _method([source.path.stem])
     if (inputs, outputs) == ({"input"}, {"output_0", "output_1"}):
-        return Tool("AnomaVision ONNX", arch, IMAGENET_MEAN, IMAGENET_STD, is_known=True)
+        return Tool("AnomaVision ONNX", arch, IMAGENET_MEAN, IMAGENET_STD)  # other tools use these names too
     producer = f"{source.model.producer_name} {source.model.producer_version}".strip()
     return Tool(f"ONNX of {producer}" if producer else "ONNX", arch)
 

@@ -75,7 +75,8 @@ def _find_range(
     if image.kind == "uint8":
         return (*_scaling(1.0, count), ())
     if tool.mean is not None and tool.std is not None and not found.normalizes:
-        return (*_normalization(tool.mean, tool.std, count), ())
+        text = f"mean and std are ImageNet's, by names that {tool.origin} has too (--mean --std, --scale)"
+        return (*_normalization(tool.mean, tool.std, count), () if tool.is_known else (text,))
     if tool.is_known and tool.mean is None:
         return (*_scaling(1 / 255, count), ())
     if found.normalizes:

@@ -102,6 +102,18 @@ def test_tool_is_not_recognized_by_the_names_of_outputs_alone(tmp_path: Path):
     np.testing.assert_allclose(maps(bundle.model, "anomaly_map", image=IMAGES), expected, rtol=1e-3)
 
 
+def test_mean_and_std_by_the_names_of_anomavision_are_stated_as_assumed(tmp_path: Path):
+    writer = GraphWriter()
+    found = writer.network("input")
+    writer.reduce("ReduceMax", found, [1, 2, 3], keepdims=0, output="output_0")
+    writer.add("Identity", found, output="output_1")
+    shapes = {"output_0": ["N"], "output_1": ["N", 1, 8, 8]}
+    source = save(writer.model({"input": ["N", 3, SIZE, SIZE]}, shapes), tmp_path / "model.onnx")
+    found = import_model(source, tmp_path / "bundle").manifest
+    assert found.origin == "AnomaVision ONNX"
+    assert any("AnomaVision" in text and "--mean --std" in text for text in found.imported.assumed)
+
+
 def test_gray_model_gets_the_brightness(tmp_path: Path):
     writer = GraphWriter()
     writer.add("Identity", writer.network(writer.add("Div", "x", np.float32(255)), 1), output="map")
