@@ -85,7 +85,7 @@ class ImportedModel:
         resize: how the tool resizes an image, in words.
         map: the output of the map, and what was peeled off behind it, in words.
         score: the same for the score.
-        assumed: what the file does not tell and was assumed, with the option that changes it.
+        assumed: what the file does not state and was assumed, with the option that changes it.
         numbers: numbers of the tool's post-processing, such as its thresholds, by name.
         resize_difference: median relative difference of the score that the other way of resizing causes; None
             if it was not measured.

@@ -85,7 +85,8 @@ def _reducing(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[int]:
         raise tracker.error(node, "combines all images to one value")
     if images > 1:
         raise tracker.mixed(node, "combines all images to one value")
-    return reduce_each(tracker, node, axis, reduced)
+    reduce_each(tracker, node, axis, reduced)
+    return None
 
 
 def _transpose(tracker: BatchTracker, node: onnx.NodeProto) -> int:

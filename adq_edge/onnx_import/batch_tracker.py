@@ -21,7 +21,7 @@ SCATTERING = ("ScatterElements", "ScatterND")
 
 
 class MixedImagesError(ForeignModelError):
-    """A graph that combines the images of a batch, where it would combine the values of one image alone."""
+    """A graph that combines the images of a batch. A batch of one image has nothing else to combine."""
 
 
 class Part(NamedTuple):

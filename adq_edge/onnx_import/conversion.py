@@ -45,7 +45,7 @@ class Converted:
 
 
 def convert(found: Recognized, source: Source, options: ImportOptions) -> Converted:
-    """Return the graph of a bundle; the recognized model is used up.
+    """Return the graph of a bundle. `found` is changed and cannot be converted again.
 
     A model for any number of images may combine those of a batch, as a maximum of all values does. Its tool
     runs it on one image; so the graph for one image is converted then.
@@ -85,8 +85,8 @@ def _convert(found: Recognized) -> Converted:
 def _for_any_batch(editor: GraphEditor, image: str, found: Recognized) -> GraphEditor:
     """Return the graph for any number of images.
 
-    In a graph for one image the axis of the images may be joined with other axes, or be dropped. What works
-    more often is tried first: that it is joined.
+    In a graph for one image the axis of the images may be joined with other axes, or be dropped. Joined axes
+    are more frequent, so they are tried first.
     """
     model = editor.model() if found.batch == 1 else None
     try:

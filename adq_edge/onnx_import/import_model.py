@@ -64,7 +64,7 @@ def import_model(
         source: an ONNX file, or the folder that another tool exported to.
         output: the bundle's folder, replaced if it is a bundle; `bundles/NAME` by default.
         data: dataset folder with the images of the comparison; drawn images by default.
-        options: what the model does not tell itself.
+        options: what the model does not state.
 
     Raises:
         ForeignModelError: the model is damaged, not supported, or not an anomaly model; the message names

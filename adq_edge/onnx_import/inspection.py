@@ -75,7 +75,7 @@ def inspect_model(source: Union[str, Path], *, options: Optional[ImportOptions] 
 
     Args:
         source: an ONNX file, or the folder that another tool exported to.
-        options: what the model does not tell itself.
+        options: what the model does not state.
 
     Raises:
         ForeignModelError: the model is damaged, or its image or outputs cannot be recognized.

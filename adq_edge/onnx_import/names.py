@@ -13,7 +13,7 @@ from adq_edge.quantization.network_layers import WEIGHTED
 
 _RESERVED = (INPUT, MAP_OUTPUT, SCORE_OUTPUT, EMBEDDING_OUTPUT)
 _RENAMED = ".original"
-"""What the name of a tensor gets that has a name of the contract."""
+"""Suffix of the name of a tensor in the file that has a name of the contract."""
 _SEPARATORS = frozenset("./")
 """Letters that separate modules in a name."""
 _SCOPES = "pkg.torch.onnx.name_scopes"

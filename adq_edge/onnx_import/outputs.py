@@ -86,7 +86,7 @@ def _without_common_score(outputs: FoundOutputs, shapes: Mapping[str, Shape], ba
 
 
 def float_shapes(names: Mapping[str, str], editor: GraphEditor, shapes: Shapes) -> Dict[str, Shape]:
-    """Return the shapes of the float outputs that are no mask, by their names in the file.
+    """Return the shapes of the float outputs that are not masks, by their names in the file.
 
     Args:
         names: the outputs by their names in the file.

@@ -103,7 +103,7 @@ def recognize(source: Source, options: ImportOptions, batch: Optional[int] = Non
 
     Args:
         source: the model.
-        options: what it does not tell itself.
+        options: what it does not state.
         batch: number of images to compute its shapes for; that of the model, or several, by default.
 
     Raises:

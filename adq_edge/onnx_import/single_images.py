@@ -46,9 +46,7 @@ def drop_axis(tracker: BatchTracker, name: str, output: str, sizes: Sequence[int
     tracker.single.add(output)
 
 
-def reduce_each(
-    tracker: BatchTracker, node: onnx.NodeProto, axis: int, reduced: Sequence[int]
-) -> Optional[int]:
+def reduce_each(tracker: BatchTracker, node: onnx.NodeProto, axis: int, reduced: Sequence[int]) -> None:
     """Reduce the values of each image where a graph for one image reduces the axis of the images too."""
     sizes, output = list(tracker.shape(node, node.input[0])), node.output[0]
     share = sizes[axis] // tracker.images(node.input[0])
@@ -66,7 +64,6 @@ def reduce_each(
     tracker.editor.add_node(twin)
     tracker.axes[twin.output[0]], tracker.shapes[twin.output[0]] = axis, tuple(kept)
     drop_axis(tracker, twin.output[0], output, tracker.shape(node, output))
-    return None
 
 
 def reduced_axes(tracker: BatchTracker, node: onnx.NodeProto) -> Optional[List[int]]:

@@ -1,8 +1,7 @@
 """Groups the layers of networks, so that an analysis can state what each part of a model costs.
 
-The names of nodes give the groups, such as `backbone.layer1`. Where they tell nothing, as after a
-tool that numbers all names, the structure does: networks that share no tensor but the image, and in each the
-size of the maps.
+The names of nodes give the groups, such as `backbone.layer1`. If they are only numbers, the structure gives
+the groups: networks that share no tensor but the image, and in each the size of the maps.
 """
 
 from __future__ import annotations
