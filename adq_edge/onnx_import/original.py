@@ -17,6 +17,8 @@ from adq_edge.onnx_import.further_inputs import placeholders
 from adq_edge.onnx_import.image_input import ImageInput
 from adq_edge.onnx_import.units import Units
 
+_LARGEST_DIFFERENCE = 1e-2
+"""Largest difference of equal images in a batch, relative to the largest output."""
 _DTYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
 
 
@@ -114,7 +116,13 @@ class OriginalModel:
         return self._image.fixed_size
 
     def run(self, images: np.ndarray, names: Sequence[str]) -> Dict[str, np.ndarray]:
-        """Return outputs by name, for each image, whatever number of images the model takes at once."""
+        """Return outputs by name, for each image, whatever number of images the model takes at once.
+
+        A batch that is not full is filled with copies of its last image.
+
+        Raises:
+            ForeignModelError: the model cannot be run, or gives other outputs for the copies.
+        """
         batch = self._image.batch or 1
         parts: Dict[str, List[np.ndarray]] = {name: [] for name in names}
         for start in range(0, len(images), batch):
@@ -123,8 +131,18 @@ class OriginalModel:
             result = self._run(np.concatenate([chunk, *fill]), names)
             for name, value in zip(names, result):
                 rows = value if value.ndim and len(value) == batch else np.repeat(value[None], batch, 0)
+                self._require_equal(rows[len(chunk) - 1 :])
                 parts[name].append(rows[: len(chunk)])
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def _require_equal(self, rows: np.ndarray) -> None:
+        """Refuse different outputs for copies of one image: the bundle has one answer for each image."""
+        if np.abs(rows - rows[:1]).max() > _LARGEST_DIFFERENCE * np.abs(rows).max():
+            raise ForeignModelError(
+                "gives different outputs for equal images of a batch",
+                where=self._path,
+                fix="Export it so that each image is judged alone, with a dynamic batch",
+            )
 
     def _run(self, images: np.ndarray, names: Sequence[str]) -> List[np.ndarray]:
         values = self._units.apply(images)

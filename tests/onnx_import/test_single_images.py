@@ -208,6 +208,19 @@ def test_maps_of_one_image_joined_along_its_axis_are_averaged():
     check_import(writer.model({"x": [1, 3, SIZE, SIZE]}, {"map": [1, 1, 16, 16]}), ["map"])
 
 
+def test_batch_whose_last_image_is_judged_in_another_way_is_refused(tmp_path: Path):
+    """The comparison has fewer images than the batch."""
+    writer = GraphWriter()
+    found = writer.network(writer.add("Div", "x", np.float32(255)))
+    places = [np.array([place]) for place in range(17)]
+    parts = [writer.add("Slice", found, places[i], places[i + 1], places[0]) for i in range(16)]
+    parts[-1] = writer.add("Mul", parts[-1], np.float32(2))
+    writer.add("Concat", *parts, axis=0, output="map")
+    model = writer.model({"x": [16, 3, SIZE, SIZE]}, {"map": [16, 1, 8, 8]})
+    with pytest.raises(ForeignModelError, match="different outputs for equal images of a batch"):
+        import_model(save(model, tmp_path / "m.onnx"), tmp_path / "bundle")
+
+
 def test_plane_of_a_dynamic_batch_is_the_map_of_one_image():
     writer = GraphWriter()
     energy = writer.reduce("ReduceMean", features(writer), [1], keepdims=0)
