@@ -48,6 +48,7 @@ int main(int count, char** arguments) {  // decision.txt, outputs of all images,
   std::vector<uint8_t> pixels(size_t(decider.height) * decider.width * 3);
   std::vector<std::vector<float>> outputs;
   for (int i = 4; i < count; ++i) outputs.emplace_back(std::stoul(arguments[i]));
+  for (size_t i = 0; i < outputs.size(); ++i) decider.check_size(i, outputs[i].size());
   image.read(reinterpret_cast<char*>(pixels.data()), std::streamsize(pixels.size()));
   std::cout.precision(17);
   while (true) {
@@ -182,6 +183,22 @@ def test_header_refuses_a_file_that_is_cut_off_or_of_another_version(harness: Pa
     assert subprocess.run(command, capture_output=True).returncode != 0
 
 
+@needs_compiler
+@pytest.mark.parametrize("output", range(5))
+def test_header_refuses_outputs_of_an_engine_with_other_sizes(tmp_path: Path, harness: Path, output: int):
+    path = write_engine(tmp_path / "e.onnx")
+    scale_sizes = ((16, 16), (8, 8))
+    sidecar = dataclasses.replace(read_sidecar(path), scale_sizes=scale_sizes, embedding_size=3)
+    inspector = Inspector(OutputsOnly(path, sidecar), products_of("0" * 64, random_product(deep_size=(8, 8))))
+    sizes = [SIZE * SIZE, 1, 3, 16 * 16, 8 * 8]
+    sizes[output] += 1
+    (harness.parent / "decision.txt").write_bytes(encode_decisions(inspector))
+    command = [str(harness), str(harness.parent / "decision.txt"), "x", "y", *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    is_read = output != 3  # of the scale maps, only the last one
+    assert ("it is of another engine" in done.stderr, done.returncode != 0) == (is_read, is_read)
+
+
 def find_onnxruntime(folder: Path) -> Dict[str, str]:
     """Return the variables for CMake: headers of a release, and the library that Python loads."""
     if HEADERS not in os.environ:
@@ -220,6 +237,9 @@ def test_program_gives_scores_equal_to_the_last_bit_and_equal_verdicts(tmp_path:
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run(program, cwd=str(tmp_path / "cpp"), env=environment, capture_output=True, text=True)
     assert done.returncode == 1
+    with Path("/dev/full").open("w") as full:
+        lost = subprocess.run(program, cwd=str(tmp_path / "cpp"), env=environment, stdout=full)
+    assert lost.returncode == 2
     found = [json.loads(line) for line in done.stdout.splitlines()]
     with load_inspector(engine) as inspector:
         for one, image in zip(found, images):

@@ -115,6 +115,17 @@ class Decider {
     for (int n = integer(); n--;) products_.push_back(read_product());
     expect("end");
   }
+  // Throws if an output has another number of values than that of the engine that decision.txt was made for.
+  void check_size(size_t output, size_t count) const {
+    size_t wanted = count;  // only the last scale map is read
+    if (output == 0) wanted = size_t(map_.height) * map_.width;
+    else if (output == 1) wanted = 1;
+    else if (output == 2 && embedding) wanted = size_t(embedding);
+    else if (output + 1 == outputs.size()) wanted = size_t(deep_.height) * deep_.width;
+    if (count != wanted)
+      throw std::runtime_error(outputs[output] + " has " + std::to_string(count) + " values, decision.txt names " +
+                               std::to_string(wanted) + ": it is of another engine");
+  }
   // The outputs of one image, in the order of `outputs`; pixels: uint8 RGB [height, width, 3].
   Verdict decide(const std::vector<const float*>& arrays, const uint8_t* pixels) const {
     Map raw = reduce(copy(map_, arrays[0]), map_block_, false);
@@ -135,7 +146,7 @@ class Decider {
     found.product = p.name, found.score = score, found.threshold = p.threshold;
     found.distance = std::sqrt(least) / p.bound;
     bool is_good = p.has_limit ? arrays[1][0] <= p.limit : double(score) <= p.threshold;
-    found.verdict = found.distance > 1.0 ? "unknown product" : is_good ? "good" : "defective";
+    found.verdict = !(found.distance <= 1.0) ? "unknown product" : is_good ? "good" : "defective";
     return found;
   }
 

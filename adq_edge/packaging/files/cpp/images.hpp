@@ -34,7 +34,7 @@ inline std::string number(double value) {
   std::snprintf(text, sizeof text, "%.17g", value);
   return std::isfinite(value) ? text : "null";
 }
-// Judges each file; an image without a verdict is never good. Returns the exit code.
+// Judges each file; an image without a verdict is never good. Returns the exit code; throws if a line is lost.
 template <class Judge> int judge_files(int count, char** paths, const Decider& decider, Judge judge) {
   int failed = 0;
   for (int i = 0; i < count; ++i) {
@@ -52,6 +52,7 @@ template <class Judge> int judge_files(int count, char** paths, const Decider& d
               << "\", \"score\": " << number(score) << ", \"product\": " << found.product
               << ", \"normalized_score\": " << number(found.score) << ", \"threshold\": " << number(found.threshold)
               << ", \"product_distance\": " << number(found.distance) << ", \"error\": " << error << "}" << std::endl;
+    if (!std::cout) throw std::runtime_error("standard output cannot be written");
   }
   return failed ? 1 : 0;
 }

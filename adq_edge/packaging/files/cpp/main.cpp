@@ -17,8 +17,10 @@ static Verdict judge(Ort::Session& session, const Decider& decider, std::vector<
   std::vector<const float*> arrays;
   bool finite = true;
   for (Ort::Value& one : outputs) {
+    size_t count = one.GetTensorTypeAndShapeInfo().GetElementCount();
+    decider.check_size(arrays.size(), count);
     arrays.push_back(one.GetTensorMutableData<float>());
-    finite = finite && is_finite(arrays.back(), one.GetTensorTypeAndShapeInfo().GetElementCount());
+    finite = finite && is_finite(arrays.back(), count);
   }
   score = finite ? arrays[1][0] : NAN;
   return finite ? decider.decide(arrays, pixels.data()) : Verdict{};

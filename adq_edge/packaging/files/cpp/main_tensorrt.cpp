@@ -35,6 +35,7 @@ class Engine {
       nvinfer1::Dims shape = context_->getTensorShape(name.c_str());
       size_t count = 1;
       for (int i = 0; i < shape.nbDims; ++i) count *= size_t(shape.d[i]);
+      decider.check_size(device_.size(), count);
       void* memory = nullptr;
       check(cudaMalloc(&memory, count * sizeof(float)));
       context_->setTensorAddress(name.c_str(), memory);
