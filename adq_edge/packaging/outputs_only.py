@@ -64,13 +64,16 @@ def judge_outputs(
         images: uint8 `[N, H, W, 3]`, the input; needed if the engine has no output `embedding`.
 
     Raises:
-        EngineError: an output or the images are missing, or have another shape.
+        EngineError: an output or the images are missing, or have another number or shape.
     """
     engine, size = judge.engine, judge.engine.sidecar.image_size
     if images is None and engine.sidecar.embedding_size is None:
         raise EngineError("the images are missing", where=engine.path, fix="Give them: it has no embedding")
     count = len(next(iter(arrays.values()), ()))
     batch = np.zeros((count, *size, 3), np.uint8) if images is None else engine.check(images)
+    if len(batch) != count:
+        what = f"{len(batch)} images, and outputs for {count}"
+        raise EngineError(what, where=engine.path, fix="Give the images that the outputs belong to")
     parts = {}
     for name, shape in engine.outputs.items():
         if name not in arrays or arrays[name].size != count * int(np.prod(shape)):

@@ -186,6 +186,8 @@ def test_outputs_of_another_size_are_refused(tmp_path: Path):
         judge_outputs(judge, arrays)
     with pytest.raises(AdqError, match="anomaly_map is missing or of another size"):
         judge_outputs(judge, {**arrays, "anomaly_map": np.ones((1, 4, 4))}, IMAGES[:1])
+    with pytest.raises(AdqError, match="2 images, and outputs for 1"):
+        judge_outputs(judge, arrays, IMAGES[:2])
 
 
 def test_deepstream_model_with_float_planes_gives_the_outputs_of_the_engine(tmp_path: Path):
@@ -265,7 +267,10 @@ def test_what_a_target_cannot_run_is_refused_and_nothing_is_written(
 def test_an_engine_without_products_is_packaged_for_triton_without_a_verdict(tmp_path: Path):
     found = package(write_engine(tmp_path / "plain.onnx"), "triton", tmp_path / "package")
     assert sorted(found.files) == ["README.md", "models/plain/1/model.onnx", "models/plain/config.pbtxt"]
-    assert "neither products nor a threshold" in (tmp_path / "package" / "README.md").read_text()
+    text = (tmp_path / "package" / "README.md").read_text()
+    assert "neither products nor a threshold" in text
+    assert "tritonserver:YY.MM-py3 tritonserver --model-repository" in text
+    assert "triton-adq-edge" not in text  # the image with adq-edge, which only a verdict needs
 
 
 def test_a_folder_with_other_files_is_kept_and_an_earlier_package_is_replaced(tmp_path: Path):
