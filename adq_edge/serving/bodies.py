@@ -38,7 +38,9 @@ async def read_body(request: Request, settings: ServerSettings, add: Callable[[i
         raise RequestError(TIMED_OUT, what, {"Connection": "close"}) from None
     except ClientDisconnect:
         raise RequestError(BAD_REQUEST, "The request was cut off.") from None
-    return _decompress(body, request.headers.get("content-encoding", "identity").lower(), settings)
+    content = _decompress(body, request.headers.get("content-encoding", "identity").lower(), settings)
+    add(len(content) - len(body))
+    return content
 
 
 async def _read_all(request: Request, settings: ServerSettings, add: Callable[[int], None]) -> bytes:

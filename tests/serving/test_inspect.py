@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import io
@@ -11,7 +12,7 @@ import socket
 import threading
 import zlib
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import cv2
 import numpy as np
@@ -19,11 +20,15 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
 
+from starlette.requests import Request
+
 from adq_edge.decision.inspector import load_inspector
 from adq_edge.evaluation.judge import Judge
 from adq_edge.evaluation.prediction import Prediction
+from adq_edge.serving.bodies import read_body
 from adq_edge.serving.gate import BodyMemory
 from adq_edge.serving.problems import RequestError
+from adq_edge.serving.settings import ServerSettings
 from factories.decisions import good_image
 from factories.serving import Answer, Running, bad_image, serving, serving_judge, write_fitted_engine
 from factories.threads import run_in_threads
@@ -179,6 +184,17 @@ def test_bodies_that_take_too_much_memory_together_are_refused_until_one_ends():
         add(40)
     with memory.hold() as other:
         other(100)
+
+
+def test_a_decompressed_body_counts_with_its_full_size():
+    packed, counted = gzip.compress(bytes(10_000)), []
+
+    async def receive() -> Dict[str, Any]:
+        return {"type": "http.request", "body": packed}
+
+    request = Request({"type": "http", "headers": [(b"content-encoding", b"gzip")]}, receive)
+    body = asyncio.run(read_body(request, ServerSettings(), counted.append))
+    assert len(body) == sum(counted) == 10_000
 
 
 def test_many_clients_at_once_each_get_an_answer(engine: Path):
