@@ -8,7 +8,8 @@ from typing import Tuple
 
 LARGEST_PROFILE = 128
 """Numbers of a profile of rows or columns."""
-_LARGEST = 1e6
+_LARGEST = 100.0
+"""Logarithms of gray levels are below 10, positions and shares 1 at most."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,6 +55,7 @@ _STREAMS = (*_MEASURES, *_TWO_SIDED, _SCORES)
 _P_MEAN, _P_SPREAD = 0.5, 1.0 / math.sqrt(12.0)
 _ALARM = math.log(IMAGES_BETWEEN_FALSE_ALARMS * len(_STREAMS) * len(STAKES))
 _RECENT = 1.0 / 16.0
+_LATEST = 1e11  # seconds since 1970: in the year 5138
 _LONGEST_CLOCK = 12 * 3600.0  # seconds; an earlier time is shown with its date
 
 
@@ -104,6 +105,10 @@ class ProductState:
             raise ValueError("has another number of measures")
         if not all(map(math.isfinite, (*self.bets, *self.since, *self.recent))):
             raise ValueError("has a number that is not finite")
+        if not all(0.0 <= since <= _LATEST for since in (*self.since, *(one.since for one in self.alarms))):
+            raise ValueError("has an impossible time")
+        if not {one.measure for one in self.alarms} <= {*_MEASURES, _SCORES}:
+            raise ValueError("has an alarm of an unknown measure")
 
 
 @record(
@@ -279,7 +284,7 @@ class _ProductTest:
 
 
 def _normal_values(product: Product) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the means and spreads of the measures of good images, and of their p-values, `[8]` each."""
+    """Return the means and spreads of the measures of good images, and of their p-values, `[10]` each."""
     normal = product.image_statistics
     means, spreads = np.zeros(len(_MEASURES)), np.ones(len(_MEASURES))
     if normal is not None:

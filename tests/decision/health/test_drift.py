@@ -161,6 +161,22 @@ def test_state_of_another_release_is_refused(tmp_path: Path):
         DriftState.read(tmp_path / "drift.json")
 
 
+@pytest.mark.parametrize(
+    ("measure", "since", "text"),
+    [
+        ("light", 1e300, "impossible time"),
+        ("light", -1.0, "impossible time"),
+        ("dust", 0.0, "unknown"),
+    ],
+)
+def test_damaged_alarm_of_a_state_is_refused(tmp_path: Path, measure: str, since: float, text: str):
+    state = DriftMonitor([fitted_product(np.random.default_rng(0))]).state()
+    damaged = dataclasses.replace(state.products[0], alarms=(Alarm("gear", measure, since, "x"),))
+    dataclasses.replace(state, products=(damaged,)).write(tmp_path / "drift.json")
+    with pytest.raises(ResultError, match=text):
+        DriftState.read(tmp_path / "drift.json")
+
+
 def test_products_without_image_statistics_are_watched_by_their_p_values():
     generator = np.random.default_rng(8)
     product = dataclasses.replace(fitted_product(generator), image_statistics=None)

@@ -111,3 +111,12 @@ def test_changed_image_statistics_are_damage(tmp_path: Path):
     (tmp_path / "new.products").write_text(json.dumps(document))
     with pytest.raises(EngineError, match="changed or damaged"):
         Products.read(tmp_path / "new.products")
+
+
+def test_statistics_that_no_image_has_are_refused(tmp_path: Path):
+    flat = learn_statistics([measure_image(textured(seed, 64)) for seed in range(3)])
+    light = dataclasses.replace(flat.light, mean=-1000.0)  # e^1000 is not a number that Python has
+    product = dataclasses.replace(random_product(), image_statistics=dataclasses.replace(flat, light=light))
+    products_of("0" * 64, product.sealed()).write(tmp_path / "new.products")
+    with pytest.raises(EngineError, match="a statistic of its images"):
+        Products.read(tmp_path / "new.products")
