@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -220,6 +221,8 @@ def _curve(change: Change, engine: StressedEngine, measured: Sequence[Sequence[P
     amounts = [float(change.unchanged), *(point.amount for point in points)]
     limit, rates = engine.false_reject_limit, [one.false_reject_rate for one in own]
     losses = [lost_auroc(engine.unchanged, one) for one in own]
+    if engine.unchanged.image_auroc is not None:  # then it is unknown only where no image can be judged
+        losses = [math.inf if loss is None else loss for loss in losses]
     return StressCurve(
         change=change.key,
         title=change.title,

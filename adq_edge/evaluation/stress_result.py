@@ -196,6 +196,11 @@ class StressResult(Record):
         for curve in self.curves:
             curve.check()
 
+    @property
+    def has_same_scores(self) -> bool:
+        """True if engine and reference are both judged by products, or both by their own scores."""
+        return self.reference is None or self.reference.has_products == self.engine.has_products
+
     def excess_losses(self, of_engine: bool = False) -> List[ExcessLoss]:
         """Return how much more AUROC the engine loses than the reference, at each severity.
 

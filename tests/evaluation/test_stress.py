@@ -202,6 +202,26 @@ def test_sentences_state_how_far_the_line_may_drift(result: StressResult):
     assert losses == "The engine loses at most 0.0040 of AUROC more than FP32 (less light, 5 %)."
 
 
+def test_reference_without_products_is_compared_by_the_engines_own_scores(plant: Path):
+    engine, alone = plant / "engines" / "int8.onnx", plant / "alone" / "e.onnx"
+    found = stress(engine, plant / "data", against=alone, changes=["less-light"], output=plant / "own.json")
+    assert not found.has_same_scores
+    assert {one.loss for one in found.excess_losses(of_engine=True)} == {0.0}  # the same networks
+    sentence = list(describe_limits(found))[-1]
+    assert re.fullmatch(r"The engine loses no more AUROC of the engines' own scores than [^ ]+\.", sentence)
+    assert "has no products: its figures" in " ".join(table_text(severities_table(found), 200).split())
+
+
+def test_auroc_holds_up_to_the_last_severity_at_which_images_can_be_judged(result: StressResult):
+    change = change_named("less-light")
+    unchanged = result.engine.unchanged
+    lost = dataclasses.replace(unchanged, image_auroc=None, engine_auroc=None, cannot_judge=20)
+    curve = module._curve(change, result.engine, [[unchanged], [unchanged], [lost], [lost], [lost]])
+    assert curve.largest_by_auroc == change.amounts[1]
+    shown = table_text(severities_table(dataclasses.replace(result, curves=(curve,), reference=None)), 200)
+    assert "20 images cannot be judged" in shown
+
+
 # --- an interrupted run ------------------------------------------------------------------------
 
 

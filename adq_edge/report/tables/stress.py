@@ -88,12 +88,13 @@ def describe_limits(result: StressResult) -> Iterator[str]:
     if result.engine.unchanged.image_auroc is not None:
         parts = ", ".join(_phrase(curve, curve.largest_by_auroc) for curve in result.curves)
         yield f"The image AUROC falls by less than {LARGEST_AUROC_LOSS:g} up to: {parts}."
-    losses = result.excess_losses()
+    losses = result.excess_losses(of_engine=not result.has_same_scores)
     if losses:
         worst, name = max(losses, key=lambda one: one.loss), _reference_name(result)
+        area = "AUROC" if result.has_same_scores else "AUROC of the engines' own scores"
         where = _describe(worst.curve, worst.point.amount)
-        largest = f"at most {worst.loss:.4f} of AUROC more than {name} ({where})"
-        yield f"The engine loses {largest if worst.loss > 0.0 else f'no more AUROC than {name}'}."
+        largest = f"at most {worst.loss:.4f} of {area} more than {name} ({where})"
+        yield f"The engine loses {largest if worst.loss > 0.0 else f'no more {area} than {name}'}."
 
 
 def _reason(engine: StressedEngine, rate: float) -> str:
@@ -187,4 +188,12 @@ def _notes(result: StressResult) -> Iterator[str]:
         yield f"The products are not used: {result.engine.note}"
     else:
         yield "One threshold decides for all images. Learn products: adq-edge fit ENGINE --data DIR"
+    if not result.has_same_scores:
+        own = "has no products: its figures are those of its own scores and its threshold"
+        how = own if result.engine.has_products else "is judged by its products, the engine is not"
+        yield f"{_reference_name(result)} {how}."
+    unjudged = max(point.engine.cannot_judge for curve in result.curves for point in curve.points)
+    if unjudged:
+        of_images = f"At one severity, {unjudged} images cannot be judged"
+        yield f"{of_images}. They count as rejected, and the AUROC leaves them out."
     yield "A pixel (px) is one of the engine's input, a level one of 256 gray levels."
