@@ -277,13 +277,23 @@ def test_zero_reference_maps_are_rejected_as_by_compare(prepared, images):
 # --- result file and plot ---------------------------------------------------------------------------
 
 
-def test_result_contains_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared):
+def test_result_contains_every_layer_worst_first(analysis: Analysis, fresh: Bundle, prepared, dataset: Path):
     operators = {operator.node.name: operator for operator in prepared.float_model.region.operators}
     assert {layer.layer for layer in analysis.layers} == set(operators)
     assert len(analysis.layers) == len(operators) == 44
     order = [math.inf if layer.map_snr_db is None else layer.map_snr_db for layer in analysis.layers]
     assert order == sorted(order)
     # One layer alone may cause more than all: teacher and student clip alike, and that leaves the difference.
+    source = make_source("images,synthetic-defects", dataset, 4, seed=1)
+    whole = SensitivityAnalysis(
+        prepared.float_model,
+        prepared.ranges.tensors,
+        Target.X86,
+        list(source.images((SIZE, SIZE))),
+        rounding=prepared.rounded_weights,
+    ).whole()
+    assert analysis.map_snr_db == pytest.approx(whole.map_snr_db, abs=0.01)
+    assert analysis.score_bias == pytest.approx(whole.score_bias, abs=1e-4)
     assert analysis.map_snr_db < np.median(order)
     assert (analysis.target, analysis.images, analysis.image_source) == (
         "x86",
