@@ -26,7 +26,7 @@ def station_config(engine: Path, folder: Path, **tables: Any) -> StationConfig:
     """Return a station with one engine, and one source for calls unless `tables` has others."""
     document: Dict[str, Any] = {
         "engines": {"parts": {"file": str(engine), "threads": 1}},
-        "sources": {"line": {"type": "calls", "queue": 100}},
+        "sources": {"line": {"type": "calls", "queue": 100, "deadline_ms": 60_000.0}},
         "store": {"folder": "store"},
         **tables,
     }

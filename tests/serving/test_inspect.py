@@ -48,7 +48,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(engine: Path) -> Iterator[Running]:
-    with serving(engine, body_mb=1, seconds=0.4) as running:
+    with serving(engine, body_mb=1) as running:
         yield running
 
 
@@ -120,10 +120,11 @@ def test_a_wrong_request_gets_its_status_and_one_line(server: Running, path, bod
     ],
 )
 def test_half_a_request_and_another_protocol_are_answered_in_time(
-    server: Running, sent, status, monkeypatch: pytest.MonkeyPatch
+    engine: Path, sent, status, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("adq_edge.serving.connections._LATER", 0.2)
-    answer = server.raw(sent)
+    with serving(engine, seconds=0.4) as running:
+        answer = running.raw(sent)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
 

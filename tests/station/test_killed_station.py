@@ -33,6 +33,7 @@ folder = "inbox"
 after = "move"
 poll_ms = 5
 settle_ms = 5
+deadline_ms = 60000
 [sinks.up]
 type = "json-lines"
 file = "up/up.jsonl"

@@ -265,8 +265,8 @@ def test_sources_share_a_station_with_engines_products_and_sinks_of_their_own(en
             "parts": {"file": str(engine), "streams": 2, "false_rejects": "2%", "min_area": 4},
         },
         "sources": {
-            "left": {"type": "calls", "engine": "bolts", "queue": 100},
-            "right": {"type": "calls", "engine": "parts", "queue": 100, "policy": "wait"},
+            "left": {"type": "calls", "engine": "bolts", "queue": 100, "deadline_ms": 6e4},
+            "right": {"type": "calls", "engine": "parts", "queue": 100, "policy": "wait", "deadline_ms": 6e4},
         },
         "sinks": {
             "left": {"type": "json-lines", "file": "left.jsonl", "sources": ["left"]},
