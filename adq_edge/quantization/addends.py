@@ -2,8 +2,7 @@
 
 A residual addition adds a convolution's output to another tensor, and a ReLU sets negative sums to zero. So
 an addend may be clipped at the negative of the other addend: the result stays the same. Without the values
-below, its range is smaller and its grid finer. With float weights, the map's SNR of an STFPM on x86 was
-31.1 dB, and 30.1 dB without the clipping.
+below, its range is smaller and its grid finer.
 """
 
 from __future__ import annotations
