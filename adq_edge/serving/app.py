@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional
+from typing import Any, AsyncIterator, Awaitable, Callable, List, Optional
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from adq_edge.artifacts.products import listed
-from adq_edge.core.errors import AdqError
 from adq_edge.core.text import LONGEST_WORD, printable, quoted
+from adq_edge.serving.answers import error_handlers, json_answer
 from adq_edge.serving.bodies import FORM, file_of_form, read_body
 from adq_edge.serving.gate import BodyMemory, Gate
 from adq_edge.serving.model import ServedModel, server_metadata
 from adq_edge.serving.problems import (
     BAD_REQUEST,
-    INTERNAL,
     JSON_TYPE,
     NOT_FOUND,
     UNAUTHORIZED,
     RequestError,
     busy,
-    encode_line,
 )
 from adq_edge.serving.settings import ServerSettings
 from adq_edge.serving.tensors import LENGTH_HEADER, encode_response, parse_request
@@ -64,7 +61,8 @@ class Service:
             warming.cancel()
             self._gate.close()
 
-        return Starlette(routes=self._routes(), exception_handlers=_HANDLERS, lifespan=lifespan)
+        handlers = error_handlers(_PATHS, "server", "The engine failed: ")
+        return Starlette(routes=self._routes(), exception_handlers=handlers, lifespan=lifespan)
 
     def _routes(self) -> List[Route]:
         routes = [
@@ -90,20 +88,20 @@ class Service:
         on_ready()
 
     async def _live(self, request: Request) -> Response:
-        return _answer({"live": True})
+        return json_answer({"live": True})
 
     async def _ready(self, request: Request) -> Response:
         self._require_model(request)
-        return _answer({"ready": self._is_ready}, 200 if self._is_ready else 503)
+        return json_answer({"ready": self._is_ready}, 200 if self._is_ready else 503)
 
     async def _server(self, request: Request) -> Response:
         self._require_token(request)
-        return _answer(server_metadata())
+        return json_answer(server_metadata())
 
     async def _metadata(self, request: Request) -> Response:
         self._require_token(request)
         self._require_model(request)
-        return _answer(self._model.metadata())
+        return json_answer(self._model.metadata())
 
     async def _infer(self, request: Request) -> Response:
         self._require_token(request)
@@ -127,7 +125,7 @@ class Service:
         kind = request.headers.get("content-type", "")
         name = request.query_params.get("name", _UNNAMED)
         status, fields = await self._work(request, self._inspect_body, kind, name, product)
-        return _answer(fields, status)
+        return json_answer(fields, status)
 
     async def _work(self, request: Request, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of a function of the body and the arguments, called by a thread.
@@ -166,41 +164,3 @@ class Service:
         known = self._model.judge.products
         if product is not None and product not in known:
             raise RequestError(BAD_REQUEST, f"No product {quoted(product)}. Products: {listed(known)}.")
-
-
-def _answer(document: Dict[str, Any], status: int = 200) -> Response:
-    return Response(encode_line(document), status, media_type=JSON_TYPE)
-
-
-async def _explain_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return Response(error.content, error.status, error.headers, media_type=JSON_TYPE)
-
-
-async def _explain_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == NOT_FOUND:
-        what = f"There is no path {quoted(request.url.path)}. Paths: {_PATHS}."
-    else:
-        what = f"{error.detail} for {request.method} {request.url.path}."
-    answer = RequestError(error.status_code, what, error.headers)
-    return await _explain_request(request, answer)
-
-
-async def _explain_failure(request: Request, error: Exception) -> Response:
-    """Answer an error of the runtime with its message."""
-    return await _explain_request(request, RequestError(INTERNAL, f"The engine failed: {error}"))
-
-
-async def _explain_bug(request: Request, error: Exception) -> Response:
-    """Answer an error of adq-edge itself; the traceback goes to standard error."""
-    what = f"internal error ({type(error).__name__}). The server's log has the cause."
-    return await _explain_request(request, RequestError(INTERNAL, what))
-
-
-_HANDLERS: Any = {
-    RequestError: _explain_request,
-    HTTPException: _explain_route,
-    AdqError: _explain_failure,
-    Exception: _explain_bug,
-}

@@ -15,7 +15,7 @@ from adq_edge.core.errors import AdqError, MissingDependencyError, StationError,
 from adq_edge.core.text import quoted
 from adq_edge.station.libraries import import_library
 from adq_edge.station.secrets import read_secret
-from adq_edge.station.tls import explain_tls, tls_context
+from adq_edge.station.tls import explain_tls, load_certificate, tls_context
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
 TIMEOUT_S = 10.0
@@ -364,13 +364,7 @@ def _number(code: Any) -> int:
 def _tls_context(options: BrokerOptions) -> ssl.SSLContext:
     context = tls_context(options.ca_file)
     if options.certificate is not None:
-        key = None if options.key is None else str(options.key)
-        try:
-            context.load_cert_chain(str(options.certificate), key, password="")
-        except (OSError, ssl.SSLError) as error:
-            what = f"cannot be used as a certificate with its key ({first_line(error)})"
-            fix = "Name certificate and key in PEM, without a password"
-            raise StationError(what, where=options.certificate, fix=fix) from error
+        load_certificate(context, options.certificate, options.key)
     return context
 
 

@@ -1,4 +1,4 @@
-"""Encrypted connections to the peers of a station."""
+"""Encrypted connections of a station: certificates of its peers, and its own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ def tls_context(ca_file: Optional[Path]) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         what = f"cannot be used as certificates ({first_line(error)})"
         raise StationError(what, where=ca_file, fix="Name a file in PEM") from error
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Optional[Path]) -> None:
+    """Load an own certificate and its private key into a context.
+
+    Args:
+        context: the context.
+        certificate: the certificate, in PEM.
+        key: its private key, in PEM; None if it is in the file of the certificate.
+
+    Raises:
+        StationError: a file cannot be read, is not in PEM, or has a password.
+    """
+    try:
+        context.load_cert_chain(str(certificate), None if key is None else str(key), password="")
+    except (OSError, ssl.SSLError) as error:
+        what = f"cannot be used as a certificate with its key ({first_line(error)})"
+        fix = "Name certificate and key in PEM, without a password"
+        raise StationError(what, where=certificate, fix=fix) from error
 
 
 def explain_tls(error: ssl.SSLError, where: str) -> StationError:

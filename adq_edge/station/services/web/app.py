@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Union
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from adq_edge.core.errors import AdqError, MissingDependencyError
+from adq_edge.core.errors import MissingDependencyError
 from adq_edge.core.text import quoted
+from adq_edge.serving.answers import error_handlers, json_answer
 from adq_edge.serving.gate import Gate
 from adq_edge.serving.problems import (
     BAD_REQUEST,
-    INTERNAL,
-    JSON_TYPE,
     NOT_FOUND,
     UNAUTHORIZED,
     RequestError,
@@ -100,7 +98,7 @@ class App:
             Route("/trigger/{source}", self._trigger, methods=["POST"]),
             Route("/images/{source}", self._image, methods=["POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers=_HANDLERS)
+        return Starlette(routes=routes, exception_handlers=error_handlers(_PATHS, "station"))
 
     def close(self) -> None:
         """End the streams and the threads."""
@@ -238,36 +236,4 @@ def _policy(page: bytes) -> str:
 
 
 def _answer(document: Mapping[str, Any]) -> Response:
-    return Response(encode_line(document), media_type=JSON_TYPE, headers=_NO_STORE)
-
-
-async def _explain_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return Response(error.content, error.status, error.headers, media_type=JSON_TYPE)
-
-
-async def _explain_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == NOT_FOUND:
-        what = f"There is no path {quoted(request.url.path)}. Paths: {_PATHS}."
-    else:
-        what = f"{error.detail} for {request.method} {quoted(request.url.path)}."
-    return await _explain_request(request, RequestError(error.status_code, what, error.headers))
-
-
-async def _explain_failure(request: Request, error: Exception) -> Response:
-    return await _explain_request(request, RequestError(INTERNAL, str(error)))
-
-
-async def _explain_bug(request: Request, error: Exception) -> Response:
-    """Answer after an error of adq-edge; the traceback goes to standard error."""
-    what = f"internal error ({type(error).__name__}). The station's log has the cause."
-    return await _explain_request(request, RequestError(INTERNAL, what))
-
-
-_HANDLERS: Any = {
-    RequestError: _explain_request,
-    HTTPException: _explain_route,
-    AdqError: _explain_failure,
-    Exception: _explain_bug,
-}
+    return json_answer(document, headers=_NO_STORE)

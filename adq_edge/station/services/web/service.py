@@ -8,12 +8,13 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Optional
 
-from adq_edge.core.errors import AdqError, MissingDependencyError, StationError, first_line
+from adq_edge.core.errors import AdqError, MissingDependencyError, StationError
 from adq_edge.station.events import Decided
 from adq_edge.station.libraries import import_library
 from adq_edge.station.services.base import Service
 from adq_edge.station.services.web.gallery import Gallery
 from adq_edge.station.services.web.options import WebOptions
+from adq_edge.station.tls import load_certificate
 from adq_edge.station.view import StationView
 
 if TYPE_CHECKING:
@@ -81,13 +82,7 @@ class WebService(Service):
         if options.certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        key = None if options.key is None else str(options.key)
-        try:
-            context.load_cert_chain(str(options.certificate), key, password="")
-        except (OSError, ssl.SSLError) as error:
-            what = f"cannot be used as a certificate with its key ({first_line(error)})"
-            fix = "Name certificate and key in PEM, without a password"
-            raise StationError(what, where=options.certificate, fix=fix) from error
+        load_certificate(context, options.certificate, options.key)
         return context
 
     def _bind(self) -> socket.socket:
