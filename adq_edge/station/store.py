@@ -7,13 +7,14 @@ sinks get them from there, and they are written once there is space.
 from __future__ import annotations
 
 import collections
+import itertools
 import sqlite3
 import threading
 import time
 from pathlib import Path
 from typing import Any, Collection, Deque, Dict, List, Mapping, Optional, Tuple
 
-from adq_edge.core.errors import StationError, StorageError
+from adq_edge.core.errors import AdqError, StationError, StorageError
 from adq_edge.core.files import storage_errors
 from adq_edge.core.json_lines import json_line
 from adq_edge.core.transactions.locks import make_lock, release, try_lock
@@ -30,7 +31,7 @@ _GROUP_S, _GROUP = 0.02, 64
 _MOST_AT_ONCE = 1000
 _RETRY_S, _RETENTION_S = 1.0, 60.0
 MOST_UNSTORED = 10_000
-"""Verdicts that are kept in memory while the disk is full."""
+"""Verdicts that are kept in memory while the disk is full or too slow."""
 
 
 class Store:
@@ -67,10 +68,12 @@ class Store:
             self.start = self._database.new_start()
             self.images = ImageFiles(folder)
             self.images.delete_unless(self._database.has_id)
+            self._next = self._database.next_number()
+            waiting, refused = self._database.waiting(), self._database.refused()
         except sqlite3.Error as error:
+            self._database.close_connection()
             release(self._lock_file)
-            fix = "Free some space, or name another folder with 'folder' of [store]"
-            raise StorageError(f"the store cannot be written to ({error})", where=folder, fix=fix) from error
+            raise _explain(error, folder) from error
         except BaseException:
             release(self._lock_file)
             raise
@@ -81,11 +84,10 @@ class Store:
         self._entries: Deque[Entry] = collections.deque()
         self._acknowledged: List[Tuple[str, int]] = []
         self._refused: List[Tuple[str, int, str]] = []
-        self._next = self._database.next_number()
-        self._waiting: Dict[str, int] = {**dict.fromkeys(sinks, 0), **self._database.waiting()}
-        self._refusals: Dict[str, int] = {**dict.fromkeys(sinks, 0), **self._database.refused()}
+        self._waiting: Dict[str, int] = {**dict.fromkeys(sinks, 0), **waiting}
+        self._refusals: Dict[str, int] = {**dict.fromkeys(sinks, 0), **refused}
         self._is_closed = self._is_failing = False
-        self._lost = 0
+        self._lost = self._in_work = 0
         self._writer = threading.Thread(target=self._write, name="store", daemon=True)
         self._writer.start()
 
@@ -112,16 +114,23 @@ class Store:
             self._next += 1
             for sink in sinks:
                 self._waiting[sink] += 1
-            if len(self._entries) > MOST_UNSTORED:
+            is_full = len(self._entries) > MOST_UNSTORED
+            if is_full:
                 self._drop_one()
             self._changed.notify()
-            if self._is_failing:
+            is_failing = self._is_failing
+            if is_failing:
                 self._announce()
+        if is_full and not is_failing:
+            self._conditions.report(SUBJECT, f"the disk is too slow: {MOST_UNSTORED} verdicts are in memory")
 
     def _drop_one(self) -> None:
-        """Drop the oldest verdict in memory that every sink has; if there is none, the oldest of all."""
-        delivered = next((one for one in self._entries if not one.sinks), None)
-        dropped = self._entries[0] if delivered is None else delivered
+        """Drop the oldest verdict in memory that every sink has; if there is none, the oldest of all.
+
+        The batch that the writer is about to write stays.
+        """
+        droppable = list(itertools.islice(self._entries, self._in_work, None))
+        dropped = next((one for one in droppable if not one.sinks), droppable[0])
         self._entries.remove(dropped)
         self._lost += bool(dropped.sinks)
         for sink in dropped.sinks:
@@ -209,7 +218,7 @@ class Store:
 
     @property
     def lost(self) -> int:
-        """The number of verdicts that could neither be stored nor delivered, because of a full disk."""
+        """The number of verdicts that were neither stored nor delivered: the disk was full or too slow."""
         return self._lost
 
     def _write(self) -> None:
@@ -245,12 +254,18 @@ class Store:
     def _write_batch(self) -> None:
         with self._changed:
             count = min(len(self._entries), _MOST_AT_ONCE)
-            entries = [self._entries[number] for number in range(count)]
+            entries = list(itertools.islice(self._entries, count))
+            self._in_work = count
             acknowledged, refused = list(self._acknowledged), list(self._refused)
         if not (entries or acknowledged or refused):
             return
-        self._database.write(entries, acknowledged, refused)
+        try:
+            self._database.write(entries, acknowledged, refused)
+        except BaseException:
+            self._in_work = 0
+            raise
         with self._changed:
+            self._in_work = 0
             written = {one.number for one in entries}
             while self._entries and self._entries[0].number in written:
                 self._entries.popleft()
@@ -293,3 +308,12 @@ class Store:
         release(self._lock_file)
         self._lost += sum(1 for one in self._entries if one.sinks)
         return self._lost
+
+
+def _explain(error: sqlite3.Error, folder: Path) -> AdqError:
+    """Return why a store cannot be opened, as one line."""
+    if isinstance(error, sqlite3.OperationalError):  # of the disk; a damaged file gives its base class
+        fix = "Free some space, or name another folder with 'folder' of [store]"
+        return StorageError(f"the store cannot be written to ({error})", where=folder, fix=fix)
+    fix = "Move it away, or name another folder with 'folder' of [store]"
+    return StationError(f"cannot be used as a store ({error})", where=folder / _FILE, fix=fix)

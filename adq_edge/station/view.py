@@ -38,7 +38,7 @@ class Snapshot:
         waiting: number of stored messages that wait for a sink, by sink.
         refused: number of messages that a sink's peer has refused for good, by sink.
         unstored: number of verdicts that are in memory only, because the disk is full.
-        lost: number of verdicts that could neither be stored nor delivered, because of a full disk.
+        lost: number of verdicts that could neither be stored nor delivered: the disk was full or too slow.
         conditions: the current problems; the station is degraded if there is one.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -105,6 +106,45 @@ def test_verdicts_beyond_the_memory_are_counted_and_delivered_ones_go_first(
         add(store, 3, 4, 5, 6, 7)
         assert numbers_of(store) == [3, 4, 5, 6, 7]
         assert (store.lost, store.waiting) == (1, {"peer": 5})
+
+
+def test_slow_disk_loses_no_verdict_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    is_writing, may_go_on = threading.Event(), threading.Event()
+    write = Database.write
+
+    def write_slowly(self: Database, *arguments: Any) -> None:
+        is_writing.set()
+        assert may_go_on.wait(WAIT_S)
+        write(self, *arguments)
+
+    monkeypatch.setattr(store_module, "MOST_UNSTORED", 5)
+    conditions = Conditions()
+    store = Store(tmp_path, StoreOptions(tmp_path), ["peer"], conditions)
+    with contextlib.closing(store):
+        monkeypatch.setattr(Database, "write", write_slowly)
+        add(store, 1)
+        assert is_writing.wait(WAIT_S)
+        tickets = add(store, *range(2, 8))
+        assert [one.problem for one in conditions.current] == [
+            "the disk is too slow: 5 verdicts are in memory"
+        ]
+        may_go_on.set()
+        wait_stored(tickets[2:])
+        assert numbers_of(store) == [1, 4, 5, 6, 7]
+        assert (store.lost, store.waiting) == (2, {"peer": 5})
+    assert conditions.current == ()
+
+
+def test_damaged_table_is_refused_in_one_line_and_the_folder_is_free_again(tmp_path: Path):
+    with opened(tmp_path, "peer") as store:
+        wait_stored(add(store, *range(1, 200), size=200))
+    path = tmp_path / "verdicts.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    for _ in range(2):
+        with pytest.raises(StationError, match="cannot be used as a store") as caught, opened(tmp_path):
+            pass
+        assert "Move it away" in str(caught.value)
 
 
 def test_retention_deletes_delivered_verdicts_only_good_images_first(tmp_path: Path):
