@@ -108,7 +108,9 @@ def test_full_queue_replaces_images_of_a_free_camera_but_no_trigger(
         intake = station.intake("line")
         busy = [intake.submit(Trigger(image=part_image())) for _ in range(2)]  # one is decoded
         assert gate.entered.acquire(timeout=WAIT_S)
+        end = time.monotonic() + WAIT_S
         while station.snapshot().queued["line"]:
+            assert time.monotonic() < end
             time.sleep(0.001)
         free = [intake.submit(Trigger(image=part_image(), is_triggered=False)) for _ in range(3)]
         triggered = [intake.submit(Trigger(image=part_image())) for _ in range(3)]
