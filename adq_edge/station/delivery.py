@@ -107,11 +107,16 @@ class Delivery:
         except Refused as answer:
             self._store.refuse(self._sink.name, messages[0], printable_message(str(answer)))
             self._after = messages[0].number
+            self._report_answer()
             return
         if not taken:
             raise AdqError("acknowledges nothing")
         self._store.acknowledge(self._sink.name, taken)
         self._after = taken[-1].number
+        self._report_answer()
+
+    def _report_answer(self) -> None:
+        """End the problem of the sink: its peer answers."""
         self._backoff.reset()
         self._conditions.report(self._subject, None)
 

@@ -15,6 +15,7 @@ from adq_edge.core.text import printable_message
 from adq_edge.decision.inspector import Inspection, Verdict
 from adq_edge.evaluation.prediction import Prediction
 from adq_edge.station.backlog import Backlog
+from adq_edge.station.conditions import Conditions
 from adq_edge.station.config import SourceEntry
 from adq_edge.station.deadline import DeadlineWatcher, margin
 from adq_edge.station.engines import StationEngine
@@ -28,6 +29,8 @@ from adq_edge.station.statistics import Statistics
 _LEAST_DEADLINE_MS, _DEADLINE_IMAGES = 1000.0, 10
 _WORKER_S = 5.0
 """Time that workers have to end once all frames are decided."""
+_MISSES = 3
+"""Missed deadlines without a result between them, after which the engine hangs or is too slow."""
 _NEWER, _FULL = "a newer image came first", "the queue is full: {} images wait for the engine"
 
 Emitted = Tuple[Decided, Ticket]
@@ -44,6 +47,7 @@ class _Lane:
         order: releases the verdicts in the order of the triggers.
         deadline_ms: time from trigger to verdict.
         accepted: number of frames so far; changed under the lock of the backlog.
+        missed: number of missed deadlines since the last result in time.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class _Lane:
         self.order: Reorder[Emitted] = Reorder(emit)
         longest = max(_LEAST_DEADLINE_MS, _DEADLINE_IMAGES * engine.image_ms)
         self.deadline_ms = entry.options.deadline_ms or longest
-        self.accepted = 0
+        self.accepted = self.missed = 0
 
     @property
     def has_room(self) -> bool:
@@ -70,6 +74,7 @@ class Pipeline:
         engines: the engines by name, warmed up.
         sources: the sources that submit images.
         statistics: counts triggers and verdicts.
+        conditions: where an engine without results is reported.
         emit: called with each verdict, in order per source; must be quick.
     """
 
@@ -80,9 +85,11 @@ class Pipeline:
         engines: Mapping[str, StationEngine],
         sources: Mapping[str, SourceEntry],
         statistics: Statistics,
+        conditions: Conditions,
         emit: Callable[[Emitted], None],
     ) -> None:
         self._station, self._start, self._statistics = station, start, statistics
+        self._conditions = conditions
         backlogs = {name: Backlog() for name in engines}
         self._backlogs = tuple(backlogs.values())
         self._lanes: Dict[str, _Lane] = {}
@@ -200,7 +207,21 @@ class Pipeline:
             return
         self._statistics.count_verdict(decided, cause)
         job.ticket.decided.set_result(record)
-        self._lanes[frame.source].order.add(frame.sequence, (decided, job.ticket))
+        lane = self._lanes[frame.source]
+        self._report_misses(lane, cause, is_on_time)
+        lane.order.add(frame.sequence, (decided, job.ticket))
+
+    def _report_misses(self, lane: _Lane, cause: Optional[Cause], is_on_time: bool) -> None:
+        """Report several missed deadlines one after another, until a result comes in time."""
+        subject = f"deadlines of source {lane.entry.name}"
+        if cause is Cause.MISSED:
+            lane.missed += 1
+            if lane.missed >= _MISSES:
+                what = f"{_MISSES} or more triggers in a row had no result in time"
+                self._conditions.report(subject, f"{what}: the engine hangs or is too slow")
+        elif cause is None and is_on_time and lane.missed:
+            lane.missed = 0
+            self._conditions.report(subject, None)
 
     def close(self) -> None:
         """Accept no more triggers, and return once each accepted one has its verdict."""

@@ -86,7 +86,9 @@ class Station:
         self._parts.callback(emitter.close)
         name, sources = self.config.station.name, self.config.sources
         start = start_text(store.start)
-        self._pipeline = Pipeline(name, start, self.engines, sources, self._statistics, emitter.emit)
+        self._pipeline = Pipeline(
+            name, start, self.engines, sources, self._statistics, self.conditions, emitter.emit
+        )
         self._parts.callback(self._pipeline.close)
         self._make_runners()
         for name, service in self.config.services.items():

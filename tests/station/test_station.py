@@ -90,11 +90,15 @@ def test_image_without_result_by_its_deadline_cannot_be_judged(
         assert {record["verdict"] for record in missed} == {"cannot judge"}
         assert {record["reason"] for record in missed} == {"no result within 150 ms"}
         assert all(record["anomalous"] is None for record in missed)
+        (problem,) = station.conditions.current
+        assert problem.subject == "deadlines of source line"
+        assert "the engine hangs or is too slow" in str(problem.problem)
         gate.is_open.set()  # the results of both workers come too late, and change nothing
         last = intake.submit(Trigger(image=part_image())).stored.result(WAIT_S)
     assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4, 5]
     assert sink.records[:4] == missed
     assert last["sequence"] == 5
+    assert (last["verdict"] == "good") == (station.snapshot().conditions == ())
     assert station.snapshot().missed >= 4
 
 
