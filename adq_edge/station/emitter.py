@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Collection, List, Mapping, Optional
+from typing import Collection, List, Mapping, Optional, Set
 
 from adq_edge.core.errors import first_line
 from adq_edge.core.text import printable_message
@@ -41,6 +41,7 @@ class Emitter:
     ) -> None:
         self._store, self._sinks, self._services = store, sinks, services
         self._kept, self._conditions = kept, conditions
+        self._failing: Set[str] = set()
         self._queue: queue.SimpleQueue[Optional[Emitted]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="emitter", daemon=True)
         self._thread.start()
@@ -77,6 +78,11 @@ class Emitter:
         except Exception as error:  # a failure of a service never stops the line
             text = printable_message(f"{type(error).__name__}: {first_line(error)}")
             self._conditions.report(f"service {name}", f"missed a verdict ({text})")
+            self._failing.add(name)
+            return
+        if name in self._failing:
+            self._failing.discard(name)
+            self._conditions.report(f"service {name}", None)
 
     def _is_wanted(self, name: str, entry: SinkEntry, decided: Decided) -> bool:
         try:

@@ -44,6 +44,7 @@ class HealthService(Service):
         """Continue the tests of drift where the last run ended."""
         self._station = station
         folder = None if station.config.store is None else station.config.store.folder
+        self._folder = folder
         self._engines = {name: _EngineHealth(one, folder) for name, one in station.engines.items()}
         self._cameras: Dict[str, CameraWatch] = {}
         self._saved = time.monotonic()
@@ -54,12 +55,21 @@ class HealthService(Service):
         engine = self._station.config.sources[source].options.engine
         if decided.pixels is None or engine is None:
             return
-        health = self._engines[engine]
+        health = self._health_of(engine)
         image = resize_image(decided.pixels, health.image_size)
         measures = measure_image(image)
         self._watch_camera(source, image, measures, health, decided)
         if self.options.drift:
             self._watch_drift(engine, measures, health, decided)
+
+    def _health_of(self, name: str) -> _EngineHealth:
+        """Return the health of an engine; that of its new products if the engine was loaded again."""
+        health, engine = self._engines[name], self._station.engines[name]
+        if health.inspector is not engine.inspector:
+            if self.options.drift:
+                health.save()
+            health = self._engines[name] = _EngineHealth(engine, self._folder)
+        return health
 
     def _watch_camera(
         self,
@@ -106,11 +116,15 @@ class _EngineHealth:
     Args:
         engine: the engine.
         folder: the folder of the state; None to keep none.
+
+    Attributes:
+        inspector: the engine and the products to which the other values belong.
     """
 
     def __init__(self, engine: StationEngine, folder: Optional[Path]) -> None:
-        products = engine.inspector.products.products
-        self.image_size = engine.inspector.engine.sidecar.image_size
+        self.inspector = engine.inspector
+        products = self.inspector.products.products
+        self.image_size = self.inspector.engine.sidecar.image_size
         self.statistics: Dict[str, Optional[ImageStatistics]] = {
             one.name: one.image_statistics for one in products
         }

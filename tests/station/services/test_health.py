@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from adq_edge.station.engines import open_inspector
 from adq_edge.station.events import Trigger
+from adq_edge.station.services.health import HealthService
 from adq_edge.station.station import Station
 from factories.parts import draw_part, write_fitted_engine
 from factories.stations import WAIT_S, station_config
@@ -84,3 +86,14 @@ def test_a_damaged_state_starts_the_test_of_drift_again(engine: Path, tmp_path: 
 def test_drift_can_be_left_out(engine: Path, tmp_path: Path):
     assert DRIFT not in problems_after(engine, tmp_path, bolts(150, light=20.0), drift=False)
     assert not (tmp_path / "store" / "drift-parts.json").exists()
+
+
+def test_an_engine_that_was_loaded_again_is_watched_with_its_own_products(engine: Path, tmp_path: Path):
+    source = {"type": "calls", "queue": 1000, "product": "bolt"}
+    with Station(station_config(engine, tmp_path, sources={"line": source}, health={})) as station:
+        loaded = station.engines["parts"]
+        loaded.inspector = open_inspector(loaded.options)
+        health = station.config.services["health"]
+        assert isinstance(health, HealthService)
+        station.intake("line").submit(Trigger(image=bolts(1)[0])).stored.result(WAIT_S)
+        assert health._engines["parts"].inspector is loaded.inspector
