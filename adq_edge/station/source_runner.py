@@ -23,7 +23,7 @@ Capture = Callable[[str, float], np.ndarray]
 """Returns the next image of a camera by its name, within a time in s."""
 
 _CAPTURE_SHARE = 0.8
-"""Share of the deadline that a camera may take for an image."""
+"""Share of the deadline after which an image of a camera is too late; triggers before it count too."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 
 
@@ -80,9 +80,9 @@ class SourceIntake(Intake):
 
     def _with_image(self, trigger: Trigger, camera: str) -> Trigger:
         """Return the trigger with an image of its camera, or with the problem that there is none."""
-        timeout = _CAPTURE_SHARE * self._pipeline.deadline_ms(self._source.name) / 1000.0
+        until = trigger.received + _CAPTURE_SHARE * self._pipeline.deadline_ms(self._source.name) / 1000.0
         try:
-            image = self._capture(camera, timeout)
+            image = self._capture(camera, max(0.0, until - time.monotonic()))
         except AdqError as error:
             return dataclasses.replace(trigger, camera=None, problem=str(error))
         return dataclasses.replace(trigger, camera=None, image=image, taken_at=time.time())

@@ -207,6 +207,21 @@ def test_trigger_of_a_camera_that_is_gone_cannot_be_judged(engine: Path, tmp_pat
     assert "no camera named 'side'" in unknown["reason"]
 
 
+def test_camera_has_the_time_that_is_left_of_the_deadline(engine: Path, tmp_path: Path):
+    sources = {
+        "top": {"type": "camera", "device": "/dev/video-none", "trigger": "software"},
+        "line": {"type": "calls", "deadline_ms": 1e5},
+    }
+    with Station(station_config(engine, tmp_path, sources=sources)) as station:
+        times: List[float] = []
+        camera = station.config.sources["top"].source
+        camera.capture = lambda timeout_s: times.append(timeout_s) or part_image()  # type: ignore
+        for waited_s in (0.0, 50.0, 90.0):
+            received = time.monotonic() - waited_s
+            station.intake("line").submit(Trigger(camera="top", received=received)).decided.result(WAIT_S)
+    assert times == pytest.approx([80.0, 30.0, 0.0], abs=WAIT_S / 2)
+
+
 def test_service_that_fails_does_not_stop_the_line(engine: Path, tmp_path: Path):
     from adq_edge.station.services.print_lines import PrintLines
 

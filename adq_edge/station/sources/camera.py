@@ -145,6 +145,7 @@ class CameraSource(Source):
             image = read_rgb(capture)
             if image is None:
                 return
+            intake.report(None)
             while not intake.has_room():
                 if intake.wait(_PAUSE_S / 10.0):
                     return
