@@ -23,7 +23,7 @@ Capture = Callable[[str, float], np.ndarray]
 """Returns the next image of a camera by its name, within a time in s."""
 
 _CAPTURE_SHARE = 0.8
-"""Share of the deadline after which an image of a camera is too late; triggers before it count too."""
+"""Share of the deadline, counted from the trigger, by which the camera must have given an image."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 
 
