@@ -34,7 +34,8 @@ class AdqError(Exception):
     def __str__(self) -> str:
         place = "" if self.where is None else f"{printable(self.where, 2 * LONGEST_WORD)}: "
         remedy = "" if self.fix is None else f". {printable_message(self.fix)}"
-        return f"{place}{printable_message(self.what)}{remedy}."
+        end = "" if remedy.endswith("?") else "."
+        return f"{place}{printable_message(self.what)}{remedy}{end}"
 
 
 class DataError(AdqError):

@@ -81,7 +81,7 @@ class Source:
         """Raise an EngineError if the engine is of another runtime than a target runs."""
         if self.sidecar.runtime not in names:
             what = f"an engine of {self.sidecar.runtime}; {target} runs engines of {' and '.join(names)}"
-            fix = "Build one for it: adq-edge build BUNDLE --runtime NAME"
+            fix = f"Build one for it: adq-edge build BUNDLE --runtime {names[0]}"
             raise EngineError(what, where=self.path, fix=fix)
 
     def require_plain_name(self) -> None:

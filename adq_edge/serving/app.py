@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adq_edge.artifacts.products import listed
+from adq_edge.core.nearest import did_you_mean
 from adq_edge.core.text import LONGEST_WORD, printable, quoted
 from adq_edge.serving.answers import error_handlers, json_answer
 from adq_edge.serving.bodies import FORM, file_of_form, read_body
@@ -30,6 +31,7 @@ from adq_edge.serving.tensors import LENGTH_HEADER, encode_response, parse_reque
 
 Handler = Callable[[Request], Awaitable[Response]]
 _UNNAMED = "image"
+_PARAMETERS = ("product", "name")
 _PATHS = "/inspect, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/infer"
 
 
@@ -120,6 +122,7 @@ class Service:
 
     async def _inspect(self, request: Request) -> Response:
         self._require_token(request)
+        _require_parameters(request)
         product = request.query_params.get("product")
         self._require_product(product)
         kind = request.headers.get("content-type", "")
@@ -164,3 +167,11 @@ class Service:
         known = self._model.judge.products
         if product is not None and product not in known:
             raise RequestError(BAD_REQUEST, f"No product {quoted(product)}. Products: {listed(known)}.")
+
+
+def _require_parameters(request: Request) -> None:
+    """Raise a RequestError for an unknown parameter: a mistyped product must not be recognized instead."""
+    for name in request.query_params:
+        if name not in _PARAMETERS:
+            near = did_you_mean(name, _PARAMETERS) or f"Use {' or '.join(_PARAMETERS)}."
+            raise RequestError(BAD_REQUEST, f"No parameter {quoted(name)}. {near}")

@@ -100,6 +100,7 @@ def bomb() -> bytes:
         ("/inspect", b"x", {"Content_Type": "multipart/form-data"}, 400, "not a form"),
         ("/inspect", b"--X--\r\n", {"Content_Type": "multipart/form-data; boundary=X"}, 400, "no file"),
         ("/inspect?product=gear", b"x", {}, 400, "No product 'gear'. Products: bolt, nut"),
+        ("/inspect?prodct=bolt", b"x", {}, 400, "No parameter 'prodct'. Did you mean product?"),
         ("/inspekt", b"x", {}, 404, "no path '/inspekt'"),
         ("/v2/health/live", b"x", {}, 405, "Method Not Allowed"),
     ],

@@ -187,7 +187,7 @@ def _notes(result: StressResult) -> Iterator[str]:
     elif result.engine.note is not None:
         yield f"The products are not used: {result.engine.note}"
     else:
-        yield "One threshold decides for all images. Learn products: adq-edge fit ENGINE --data DIR"
+        yield "Without products the engine's own threshold decides, if there is one. Learn them: adq-edge fit"
     if not result.has_same_scores:
         own = "has no products: its figures are those of its own scores and its threshold"
         how = own if result.engine.has_products else "is judged by its products, the engine is not"

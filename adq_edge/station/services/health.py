@@ -106,8 +106,12 @@ class HealthService(Service):
 
     def close(self) -> None:
         """Store the state of the tests of drift."""
-        if self.options.drift:
+        if not self.options.drift:
+            return
+        try:
             self._save()
+        except AdqError as error:
+            self._station.conditions.report("drift", f"its state is not kept: {error}")
 
 
 class _EngineHealth:
