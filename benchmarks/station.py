@@ -1,12 +1,13 @@
 """A station under load: what it adds to an inspection, and a soak at the engine's rate minus 20 %.
 
-    python -m benchmarks.station ENGINE [--image FILE] [--minutes 2] [--rounds 300] [--name station]
+    python -m benchmarks.station ENGINE [--image FILE] [--minutes 2] [--threads N] [--streams N]
 
 ENGINE has products (`adq-edge fit`). First an inspection alone and one through the station take turns, one
-image at a time. Then triggers come at a steady pace, 80 % of the rate that the station reached with a full
-queue, for `--minutes` (60 for the published soak). One sink writes JSON lines; the peer of a second one goes
-away and comes back 100 times. The deadline is three times the median latency of the first part.
-Writes benchmarks/published/NAME.json and .md.
+image at a time. Then triggers come at a steady pace, 80 % of the rate that the station reaches with a full
+queue and all sinks, for `--minutes` (60 for the published soak). The sinks are a file of JSON lines, MQTT and
+a webhook. A real mosquitto and a real HTTP server receive; each goes away and comes back 100 times. The
+deadline is three times the median latency of the first part.
+Writes benchmarks/published/NAME.json and .md. Needs mosquitto.
 """
 
 from __future__ import annotations
@@ -25,74 +26,80 @@ import psutil
 from adq_edge.core.images.imaging import read_product_image
 from adq_edge.decision.inspector import load_inspector
 from adq_edge.hardware.environment import read_environment
-from adq_edge.station.config import SinkEntry, StationConfig, parse_config
-from adq_edge.station.events import Message, Ticket, Trigger
-from adq_edge.station.options import SinkOptions
-from adq_edge.station.sinks.base import Sink
+from adq_edge.station.config import StationConfig, parse_config
+from adq_edge.station.events import Ticket, Trigger
 from adq_edge.station.station import Station
 from adq_edge.station.tables import Place
 from benchmarks.published import publish
+from benchmarks.station_peers import Peers
 from benchmarks.timing import times
 
 SHARE = 0.8
 DEADLINE_MEDIANS = 3.0
 OUTAGES = 100
 _QUEUE = 64
+_NAME = "benchmark"
+_TOPIC = f"adq-edge/{_NAME}/line/verdict"
 _SETTLED = 0.1
 """Share of the soak after which the memory is read for the first time."""
 
 
-class OutageSink(Sink):
-    """A sink whose peer goes away and comes back; it counts what arrives, and what arrives out of order."""
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the stations of one run have in common: the engine and its key `threads` and `streams`."""
 
-    def __init__(self, name: str, period_s: float) -> None:
-        super().__init__(name, None)
-        self._period_s, self._last = period_s, 0
-        self.arrived = self.out_of_order = 0
+    engine: Path
+    threads: Optional[int] = None
+    streams: int = 1
 
-    def send(self, messages: Sequence[Message]) -> int:
-        """Take the messages, in every second half of a period."""
-        if time.monotonic() % self._period_s < self._period_s / 2.0:
-            raise ConnectionError("the peer is away")
-        for message in messages:
-            sequence = int(message.record["sequence"])
-            self.out_of_order += sequence != self._last + 1
-            self._last = sequence
-            self.arrived += 1
-        return len(messages)
+    def config(
+        self, folder: Path, deadline_ms: float = 60_000.0, peers: Optional[Peers] = None
+    ) -> StationConfig:
+        """Return a station for calls, with a sink of JSON lines and, if there are peers, one to each."""
+        engine = {"file": str(self.engine.absolute()), "streams": self.streams}
+        if self.threads is not None:
+            engine["threads"] = self.threads
+        sinks: Dict[str, Any] = {"lines": {"type": "json-lines", "file": "lines.jsonl", "max_mb": 1e6}}
+        if peers is not None:
+            sinks["mqtt"] = {"type": "mqtt", "host": "127.0.0.1", "port": peers.mqtt_port}
+            sinks["http"] = {"type": "webhook", "url": f"http://127.0.0.1:{peers.http_port}/"}
+        document = {
+            "engines": {"engine": engine},
+            "sources": {"line": {"type": "calls", "queue": _QUEUE, "deadline_ms": deadline_ms}},
+            "sinks": sinks,
+            "store": {"folder": "store"},
+            "station": {"name": _NAME, "drain_s": 120.0},
+        }
+        return parse_config(document, Place("benchmark", folder, ""))
 
 
-def station_config(engine: Path, folder: Path, deadline_ms: Optional[float], outage: Sink) -> StationConfig:
-    """Return a station for calls, with a sink of JSON lines and one with outages."""
-    source = {"type": "calls", "queue": _QUEUE, "deadline_ms": deadline_ms or 60_000.0}
-    document = {
-        "engines": {"engine": {"file": str(engine.absolute())}},
-        "sources": {"line": source},
-        "sinks": {"lines": {"type": "json-lines", "file": "lines.jsonl", "max_mb": 1e6}},
-        "store": {"folder": "store"},
-        "station": {"drain_s": 120.0},
+def measure_overhead(setup: Setup, image: np.ndarray, rounds: int) -> Dict[str, float]:
+    """Return the medians of an inspection alone and of one through the station, in ms."""
+    with tempfile.TemporaryDirectory() as name, load_inspector(
+        setup.engine, threads=setup.threads
+    ) as inspector, Station(setup.config(Path(name))) as station:
+        intake = station.intake("line")
+        found = times(
+            {
+                "inspect": inspector.inspect,
+                "station": lambda pixels: intake.submit(Trigger(image=pixels)).decided.result(),
+            },
+            image,
+            rounds,
+        )
+    alone, through = np.array(found["inspect"]), np.array(found["station"])
+    return {
+        "inspect_p50_ms": float(np.median(alone)),
+        "station_p50_ms": float(np.median(through)),
+        "added_p50_ms": float(np.median(through - alone)),
     }
-    config = parse_config(document, Place("benchmark", folder, ""))
-    entry = SinkEntry(outage, SinkOptions("outage"))
-    return dataclasses.replace(config, sinks={**config.sinks, outage.name: entry})
 
 
-def measure_overhead(engine: Path, image: np.ndarray, rounds: int) -> Dict[str, float]:
-    """Return medians of an inspection alone and through the station in ms, and the station's rate."""
-    with tempfile.TemporaryDirectory() as name, load_inspector(engine) as inspector:
-        config = station_config(engine, Path(name), None, OutageSink("outage", 1e-6))
-        with Station(config) as station:
-            intake = station.intake("line")
-            found = times(
-                {
-                    "inspect": inspector.inspect,
-                    "station": lambda pixels: intake.submit(Trigger(image=pixels)).decided.result(),
-                },
-                image,
-                rounds,
-            )
-            alone, through = np.array(found["inspect"]), np.array(found["station"])
-            started, count = time.monotonic(), max(rounds, 2 * _QUEUE)
+def measure_rate(setup: Setup, image: np.ndarray, count: int) -> float:
+    """Return the verdicts per second of a station whose queue is never empty and whose peers are there."""
+    with tempfile.TemporaryDirectory() as name, Peers(Path(name), 1e6, _TOPIC) as peers:
+        with Station(setup.config(Path(name), peers=peers)) as station:
+            intake, started = station.intake("line"), time.monotonic()
             waiting: List[Ticket] = []
             for _ in range(count):
                 waiting.append(intake.submit(Trigger(image=image)))
@@ -101,36 +108,31 @@ def measure_overhead(engine: Path, image: np.ndarray, rounds: int) -> Dict[str, 
             for ticket in waiting:
                 ticket.decided.result()
             rate = count / (time.monotonic() - started)
-    return {
-        "inspect_p50_ms": float(np.median(alone)),
-        "station_p50_ms": float(np.median(through)),
-        "added_p50_ms": float(np.median(through - alone)),
-        "rate_per_s": rate,
-    }
+        peers.stay()
+    return rate
 
 
-def soak(engine: Path, image: np.ndarray, rate: float, seconds: float, deadline_ms: float) -> Dict[str, Any]:
+def soak(setup: Setup, image: np.ndarray, rate: float, seconds: float, deadline_ms: float) -> Dict[str, Any]:
     """Return the figures of a steady load: lost verdicts, latencies in ms, memory in MB."""
-    with tempfile.TemporaryDirectory() as name:
-        outage = OutageSink("outage", seconds / OUTAGES)
-        station = Station(station_config(engine, Path(name), deadline_ms, outage))
-        latencies: List[float] = []
-        memory: List[float] = []
-        with station:
+    latencies: List[float] = []
+    memory: List[float] = []
+    with tempfile.TemporaryDirectory() as name, Peers(Path(name), seconds / OUTAGES, _TOPIC) as peers:
+        with Station(setup.config(Path(name), deadline_ms, peers)) as station:
             triggers = _trigger_steadily(station, image, rate, seconds, latencies, memory)
+            outages = peers.stay()
         lines = [json.loads(line) for line in (Path(name) / "lines.jsonl").open(encoding="utf-8")]
-        sequences = [int(line["sequence"]) for line in lines]
+        arrived = {"lines": [int(line["sequence"]) for line in lines]}
+        arrived.update({sink: peers.sequences(sink, triggers) for sink in ("mqtt", "http")})
         snapshot = station.snapshot()
     p50, p99, p999 = np.percentile(latencies, [50.0, 99.0, 99.9])
     return {
         "minutes": seconds / 60.0,
         "triggers_per_s": rate,
         "triggers": triggers,
-        "lost_in_lines": triggers - len(set(sequences)),
-        "doubles_in_lines": len(sequences) - len(set(sequences)),
-        "out_of_order_in_lines": sum(b != a + 1 for a, b in zip([0, *sequences], sequences)),
-        "lost_in_outages": triggers - outage.arrived,
-        "out_of_order_in_outages": outage.out_of_order,
+        "outages_of_each_peer": outages,
+        **{f"lost_in_{sink}": triggers - len(set(found)) for sink, found in arrived.items()},
+        **{f"doubles_in_{sink}": len(found) - len(set(found)) for sink, found in arrived.items()},
+        **{f"out_of_order_in_{sink}": _out_of_order(found) for sink, found in arrived.items()},
         "not_on_time": sum(not line["on_time"] for line in lines),
         "missed_deadlines": snapshot.missed,
         "deadline_ms": deadline_ms,
@@ -139,6 +141,12 @@ def soak(engine: Path, image: np.ndarray, rate: float, seconds: float, deadline_
         "p999_ms": float(p999),
         "memory_growth_mb": memory[-1] - memory[0],
     }
+
+
+def _out_of_order(sequences: Sequence[int]) -> int:
+    """Return how many numbers do not follow the one before, once doubles are dropped."""
+    first = list(dict.fromkeys(sequences))
+    return sum(after != before + 1 for before, after in zip([0, *first], first))
 
 
 def _trigger_steadily(
@@ -173,6 +181,8 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--name", default="station")
     asked = parser.parse_args()
     if asked.image is not None:
@@ -181,10 +191,12 @@ def main() -> None:
         with load_inspector(asked.engine) as inspector:
             size = inspector.engine.sidecar.image_size
         image = np.full((*size, 3), 128, np.uint8)
-    overhead = measure_overhead(asked.engine, image, asked.rounds)
+    setup = Setup(asked.engine, asked.threads, asked.streams)
+    overhead = measure_overhead(setup, image, asked.rounds)
+    full = measure_rate(setup, image, max(asked.rounds, 2 * _QUEUE))
     deadline_ms = DEADLINE_MEDIANS * overhead["station_p50_ms"]
-    found = soak(asked.engine, image, SHARE * overhead["rate_per_s"], 60.0 * asked.minutes, deadline_ms)
-    figures: Dict[str, Any] = {**overhead, **found}
+    found = soak(setup, image, SHARE * full, 60.0 * asked.minutes, deadline_ms)
+    figures: Dict[str, Any] = {**overhead, "full_rate_per_s": full, **found}
     publish(
         asked.name,
         "The station under load",
@@ -193,7 +205,7 @@ def main() -> None:
             [name, f"{value:.3g}" if isinstance(value, float) else str(value)]
             for name, value in figures.items()
         ],
-        {"engine": asked.engine.name, **figures},
+        {"engine": asked.engine.name, "threads": asked.threads, "streams": asked.streams, **figures},
         read_environment(),
     )
 
