@@ -6,8 +6,9 @@ ENGINE has products of the dataset DIR (`adq-edge fit`). Images are judged and m
 of light, blur and shift: all test images, and up to 40 training images of each product. The good images are
 divided at random: from one half the statistics and p-values are learned, the other half are the images of the
 line. A ramp is a stream of these: after 200 unchanged images the amount rises evenly; 2 % of the images are
-defective. It is found in time if an alarm comes on the ramp before the product's AUROC on the test images
-has fallen by 0.02. False alarms are counted on unchanged images in random order, with 10 % defects, and in
+defective. Scores and measures between two judged amounts are interpolated; small amounts are judged more
+closely. A ramp is found in time if an alarm comes on it before the product's AUROC on the test images has
+fallen by 0.02. False alarms are counted on unchanged images in random order, with 10 % defects, and in
 batches of like parts; and on simulated measures. `--measured` keeps the judged images in a file (.npz).
 Writes benchmarks/published/NAME.json and .md.
 """
@@ -36,6 +37,9 @@ from adq_edge.metrics.quality import image_auroc
 from benchmarks.published import publish
 
 LEVELS = 9
+"""Judged amounts of a ramp; the share of the largest amount is the square of the level's share."""
+_STEPS = 400
+"""Steps of a ramp at which the AUROC is computed."""
 TRAINING = 40
 """Training images of each product that are used."""
 LOSS = 0.02
@@ -77,15 +81,22 @@ class Seen(NamedTuple):
         """The measures of the unchanged image."""
         return ImageMeasures._make((*self.values[0].tolist(), *self.profiles[0]))
 
-    def at(self, level: float) -> Tuple[float, ImageMeasures]:
-        """Return score and measures at a level from 0 to `LEVELS - 1`, interpolated."""
-        low = min(int(level), LEVELS - 2)
-        weights = np.array([1.0 - (level - low), level - low])
+    def at(self, share: float) -> Tuple[float, ImageMeasures]:
+        """Return score and measures at a share of the largest amount, interpolated."""
+        shares = _shares()
+        low = min(int(np.searchsorted(shares, share, "right")) - 1, LEVELS - 2)
+        weight = (share - shares[low]) / (shares[low + 1] - shares[low])
+        weights = np.array([1.0 - weight, weight])
         score, values, (rows, columns) = (
             np.tensordot(weights, array[low : low + 2], 1)
             for array in (self.scores, self.values, self.profiles)
         )
         return float(score), ImageMeasures._make((*values.tolist(), rows, columns))
+
+
+def _shares() -> np.ndarray:
+    """Return the judged shares of the largest amount, from 0 to 1."""
+    return np.linspace(0.0, 1.0, LEVELS) ** 2
 
 
 Table = Dict[Tuple[str, str], List[Seen]]
@@ -129,7 +140,7 @@ def judge(
     size, full = inspector.engine.sidecar.image_size, (image.shape[0], image.shape[1])
     scale = (full[0] * full[1] / (size[0] * size[1])) ** 0.5
     scores, measures = [], []
-    for amount in np.linspace(0.0, ramp.largest, LEVELS):
+    for amount in _shares() * ramp.largest:
         changed = change_named(ramp.change).apply(image, amount, scale, ramp.chosen) if amount else image
         batch = resize_image(changed, size)[None]
         score = inspector.judge(inspector.engine.run(batch), batch, full, "", index).score
@@ -160,13 +171,14 @@ def load(path: Path) -> Table:
 
 
 def fall(images: Sequence[Seen]) -> Optional[float]:
-    """Return the level at which the AUROC has fallen by 0.02; None if it never does."""
+    """Return the share of the largest amount at which the AUROC has fallen by 0.02; None if it never does."""
     tests = [one for one in images if one.is_test]
-    labels = np.array([one.is_defective for one in tests], bool)
-    areas = [image_auroc(labels, np.array([one.scores[level] for one in tests])) for level in range(LEVELS)]
+    labels, steps = np.array([one.is_defective for one in tests], bool), np.linspace(0.0, 1.0, _STEPS + 1)
+    scores = [np.interp(steps, _shares(), one.scores) for one in tests]
+    areas = [image_auroc(labels, np.array([one[step] for one in scores])) for step in range(_STEPS + 1)]
     whole = areas[0]
     losses = [None if whole is None or area is None else whole - area for area in areas]
-    return find_crossing(list(map(float, range(LEVELS))), losses, LOSS)
+    return find_crossing(steps.tolist(), losses, LOSS)
 
 
 class Line(NamedTuple):
@@ -190,22 +202,22 @@ class Line(NamedTuple):
         return cls(own, good[half:], [one for one in images if one.is_defective])
 
     def stream(
-        self, levels: Sequence[float], generator: np.random.Generator, defects: float, batch: int = 1
+        self, shares: Sequence[float], generator: np.random.Generator, defects: float, batch: int = 1
     ) -> Iterator[Tuple[float, ImageMeasures]]:
-        """Yield the p-value and the measures of an image for each level.
+        """Yield the p-value and the measures of an image for each share of the largest amount.
 
         Args:
-            levels: the levels.
+            shares: the shares, in the order of the images.
             generator: chooses the images.
             defects: share of defective images.
             batch: number of images of a batch, in which two parts take turns; 1 for any order.
         """
         calibration, few = Calibration(self.product.scores), self.good
-        for number, level in enumerate(levels):
+        for number, share in enumerate(shares):
             if batch > 1 and number % batch == 0:
                 few = [self.good[index] for index in generator.integers(len(self.good), size=2)]
             source = self.defective if generator.random() < defects else few
-            score, measures = source[generator.integers(len(source))].at(level)
+            score, measures = source[generator.integers(len(source))].at(share)
             yield calibration.p_value(score)[0], measures
 
 
@@ -231,25 +243,25 @@ def run_ramps(products: Sequence[Product], table: Table, repeats: int) -> List[D
 
 def ramp_figures(product: Product, ramp: Ramp, table: Table, length: int, repeats: int) -> Dict[str, Any]:
     """Return when the AUROC falls and when alarms come, in images after the start of the ramp."""
-    level = fall(table[product.name, ramp.title])
-    levels = [*[0.0] * BEFORE, *np.linspace(0.0, LEVELS - 1, length).tolist()]
+    share = fall(table[product.name, ramp.title])
+    shares = [*[0.0] * BEFORE, *np.linspace(0.0, 1.0, length).tolist()]
     alarms: List[Optional[int]] = []
     measures: List[Optional[str]] = []
     for repeat in range(repeats):
         generator = np.random.default_rng([repeat, length, RAMPS.index(ramp)])
         line = Line.of(product, table, ramp, generator)
-        found = find_alarms(line.product, line.stream(levels, generator, 0.02))
+        found = find_alarms(line.product, line.stream(shares, generator, 0.02))
         first = next(((number, measure) for number, measure in found if number >= BEFORE), None)
         alarms.append(None if first is None else first[0] - BEFORE)
         measures.append(None if first is None else first[1])
-    fallen = None if level is None else level / (LEVELS - 1) * length
+    fallen = None if share is None else share * length
     in_time = [fallen is not None and one is not None and one < fallen for one in alarms]
     return {
         "product": product.name,
         "ramp": ramp.title,
         "length": length,
         "fallen_at": fallen,
-        "fallen_amount": None if level is None else level / (LEVELS - 1) * ramp.largest,
+        "fallen_amount": None if share is None else share * ramp.largest,
         "alarms": alarms,
         "measures": measures,
         "in_time": sum(in_time),
@@ -266,8 +278,8 @@ def run_unchanged(products: Sequence[Product], table: Table, repeats: int) -> Di
             for product in products:
                 generator = np.random.default_rng([repeat, batch])
                 line = Line.of(product, table, RAMPS[0], generator)
-                levels = [0.0] * (STREAM // len(products))
-                seen = line.stream(levels, generator, defects, batch)
+                shares = [0.0] * (STREAM // len(products))
+                seen = line.stream(shares, generator, defects, batch)
                 alarms += [f"{product.name}: {measure}" for _, measure in find_alarms(line.product, seen)]
     return found
 
