@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -95,31 +97,45 @@ def measure_overhead(setup: Setup, image: np.ndarray, rounds: int) -> Dict[str, 
     }
 
 
-def measure_rate(setup: Setup, image: np.ndarray, count: int) -> float:
-    """Return the verdicts per second of a station whose queue is never empty and whose peers are there."""
-    with tempfile.TemporaryDirectory() as name, Peers(Path(name), 1e6, _TOPIC) as peers:
-        with Station(setup.config(Path(name), peers=peers)) as station:
-            intake, started = station.intake("line"), time.monotonic()
-            waiting: List[Ticket] = []
-            for _ in range(count):
-                waiting.append(intake.submit(Trigger(image=image)))
-                if len(waiting) >= _QUEUE // 2:
-                    waiting.pop(0).decided.result()
-            for ticket in waiting:
-                ticket.decided.result()
-            rate = count / (time.monotonic() - started)
-        peers.stay()
-    return rate
+def measure_rates(setup: Setup, image: np.ndarray, count: int) -> Dict[str, float]:
+    """Return the images per second without a station, with one, and with one that has peers."""
+    with load_inspector(setup.engine, threads=setup.threads) as inspector, ThreadPoolExecutor(
+        setup.streams
+    ) as pool:
+        started = time.monotonic()
+        for _ in pool.map(lambda _: inspector.inspect(image), range(count)):
+            pass
+        rates = {"inspections_per_s": count / (time.monotonic() - started)}
+    with tempfile.TemporaryDirectory() as name, Station(setup.config(Path(name))) as station:
+        rates["station_per_s"] = _full_rate(station, image, count)
+    with tempfile.TemporaryDirectory() as name, Peers(Path(name), 1e6, _TOPIC) as peers, Station(
+        setup.config(Path(name), peers=peers)
+    ) as station:
+        rates["station_with_peers_per_s"] = _full_rate(station, image, count)
+    return rates
+
+
+def _full_rate(station: Station, image: np.ndarray, count: int) -> float:
+    """Return the verdicts per second of a station whose queue is never empty."""
+    intake, started = station.intake("line"), time.monotonic()
+    waiting: List[Ticket] = []
+    for _ in range(count):
+        waiting.append(intake.submit(Trigger(image=image)))
+        if len(waiting) >= _QUEUE // 2:
+            waiting.pop(0).decided.result()
+    for ticket in waiting:
+        ticket.decided.result()
+    return count / (time.monotonic() - started)
 
 
 def soak(setup: Setup, image: np.ndarray, rate: float, seconds: float, deadline_ms: float) -> Dict[str, Any]:
     """Return the figures of a steady load: lost verdicts, latencies in ms, memory in MB."""
-    latencies: List[float] = []
+    latencies = np.full(int(rate * seconds), np.nan)  # written now, so that the memory does not grow by it
     memory: List[float] = []
     with tempfile.TemporaryDirectory() as name, Peers(Path(name), seconds / OUTAGES, _TOPIC) as peers:
         with Station(setup.config(Path(name), deadline_ms, peers)) as station:
-            triggers = _trigger_steadily(station, image, rate, seconds, latencies, memory)
-            outages = peers.stay()
+            _trigger_steadily(station, image, rate, latencies, memory)
+            triggers, outages = len(latencies), peers.stay()
         lines = [json.loads(line) for line in (Path(name) / "lines.jsonl").open(encoding="utf-8")]
         arrived = {"lines": [int(line["sequence"]) for line in lines]}
         arrived.update({sink: peers.sequences(sink, triggers) for sink in ("mqtt", "http")})
@@ -150,24 +166,22 @@ def _out_of_order(sequences: Sequence[int]) -> int:
 
 
 def _trigger_steadily(
-    station: Station,
-    image: np.ndarray,
-    rate: float,
-    seconds: float,
-    latencies: List[float],
-    memory: List[float],
-) -> int:
-    """Submit triggers at a steady pace; return their number."""
-    intake, process, total = station.intake("line"), psutil.Process(), int(rate * seconds)
-    started = time.monotonic()
-    for number in range(total):
+    station: Station, image: np.ndarray, rate: float, latencies: np.ndarray, memory: List[float]
+) -> None:
+    """Submit a trigger for each place of `latencies` at a steady pace, and fill them."""
+    intake, process, started = station.intake("line"), psutil.Process(), time.monotonic()
+
+    def record(number: int, done: Future[Any]) -> None:
+        latencies[number] = done.result()["latency_ms"]
+
+    for number in range(len(latencies)):
         intake.wait(max(0.0, started + number / rate - time.monotonic()))
         ticket = intake.submit(Trigger(image=image))
-        ticket.decided.add_done_callback(lambda done: latencies.append(float(done.result()["latency_ms"])))
-        if number == int(_SETTLED * total):
+        ticket.decided.add_done_callback(functools.partial(record, number))
+        if number == int(_SETTLED * len(latencies)):
             memory.append(process.memory_info().rss / 1e6)
+    ticket.decided.result()
     memory.append(process.memory_info().rss / 1e6)
-    return total
 
 
 def main() -> None:
@@ -193,10 +207,11 @@ def main() -> None:
         image = np.full((*size, 3), 128, np.uint8)
     setup = Setup(asked.engine, asked.threads, asked.streams)
     overhead = measure_overhead(setup, image, asked.rounds)
-    full = measure_rate(setup, image, max(asked.rounds, 2 * _QUEUE))
+    rates = measure_rates(setup, image, max(asked.rounds, 2 * _QUEUE))
     deadline_ms = DEADLINE_MEDIANS * overhead["station_p50_ms"]
-    found = soak(setup, image, SHARE * full, 60.0 * asked.minutes, deadline_ms)
-    figures: Dict[str, Any] = {**overhead, "full_rate_per_s": full, **found}
+    rate = SHARE * rates["station_with_peers_per_s"]
+    found = soak(setup, image, rate, 60.0 * asked.minutes, deadline_ms)
+    figures: Dict[str, Any] = {**overhead, **rates, **found}
     publish(
         asked.name,
         "The station under load",
