@@ -140,7 +140,8 @@ def test_engine_without_products_has_an_auroc_and_decides_by_its_threshold_only(
     assert found.reference is None
     assert found.engine.unchanged.false_rejects is None
     assert found.engine.unchanged.image_auroc == found.engine.unchanged.engine_auroc is not None
-    assert "Learn them: adq-edge fit" in table_text(severities_table(found), 80)
+    text = table_text(severities_table(found), 200)
+    assert "the engine's own threshold decides, if there is one. Learn them: adq-edge fit" in text
     threshold = Threshold(200.0, 1.0, 20, str(plant / "data"))
     write_file(engine, engine.read_bytes(), threshold=threshold)
     found = stress(engine, plant / "data", changes=["less-light"], output=plant / "alone.json")
