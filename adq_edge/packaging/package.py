@@ -18,6 +18,7 @@ from adq_edge.packaging.ovms import ovms_files
 from adq_edge.packaging.readme import readme
 from adq_edge.packaging.services import compose_files, systemd_files
 from adq_edge.packaging.source import Source
+from adq_edge.packaging.station_file import StationFile
 from adq_edge.packaging.triton import triton_files
 
 PACKAGES = Path("packages")
@@ -68,7 +69,7 @@ _WITHOUT_STATION: Mapping[PackageTarget, Callable[[Source], Dict[str, bytes]]] =
     PackageTarget.OVMS: ovms_files,
     PackageTarget.CPP: cpp_files,
 }
-_SERVICES: Mapping[PackageTarget, Callable[[Source, Optional[Path]], Dict[str, bytes]]] = {
+_SERVICES: Mapping[PackageTarget, Callable[[Source, Optional[StationFile]], Dict[str, bytes]]] = {
     PackageTarget.SYSTEMD: systemd_files,
     PackageTarget.COMPOSE: compose_files,
 }
@@ -91,7 +92,7 @@ def package(
         station: the file of a station, for `systemd` and `compose`.
 
     Raises:
-        AdqError: an unknown target, or a station file with another target.
+        AdqError: an unknown target, a station file with another target, or one that holds a password.
         EngineError: the engine is missing or was changed, or the target cannot run it.
         StorageError: the folder holds other files, or cannot be written to.
     """
@@ -103,11 +104,9 @@ def package(
     source.require_plain_name()
     folder = package_folder(source.path, chosen) if output is None else Path(output)
     before = _read_earlier(folder)
-    if chosen in _SERVICES:
-        files = _SERVICES[chosen](source, None if station is None else Path(station))
-    else:
-        files = _WITHOUT_STATION[chosen](source)
-    files[README] = readme(source, chosen.value, station is not None).encode("utf-8")
+    read = None if station is None else StationFile.read(Path(station))
+    files = _SERVICES[chosen](source, read) if chosen in _SERVICES else _WITHOUT_STATION[chosen](source)
+    files[README] = readme(source, chosen.value, read).encode("utf-8")
     return _write(folder, _describe(source, chosen, files), files, before)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import jinja2
 
 from adq_edge.core.version import __version__
 from adq_edge.packaging.source import Source
+from adq_edge.packaging.station_file import StationFile
 from adq_edge.packaging.triton import batch_size
 
 _TEMPLATES = Path(__file__).parent / "files" / "readme"
 
 
-def readme(source: Source, target: str, has_station: bool) -> str:
+def readme(source: Source, target: str, station: Optional[StationFile]) -> str:
     """Return the README of a package for a target, in Markdown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_TEMPLATES)),
@@ -35,6 +37,7 @@ def readme(source: Source, target: str, has_station: bool) -> str:
         has_verdict=source.has_verdict,
         has_embedding=sidecar.embedding_size is not None,
         batch=batch_size(source),
-        has_station=has_station,
+        has_station=station is not None,
+        variables=() if station is None else station.variables,
         version=__version__,
     )

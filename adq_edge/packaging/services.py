@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
-from adq_edge.core.reading import read_regular
 from adq_edge.packaging.source import Source
+from adq_edge.packaging.station_file import StationFile
 
 HOME = "/opt/adq-edge"
-STATION = "station.toml"
-_LARGEST_STATION = 10**6
+STATION, ENVIRONMENT = "station.toml", "environment"
 _PORT = 8000
 _DRAIN = 40
 """Seconds for the last requests after SIGTERM: more than `serve` waits."""
 _IMAGES = {"tensorrt": "adq-edge:jetpack6"}
 
 
-def systemd_files(source: Source, station: Optional[Path]) -> Dict[str, bytes]:
+def systemd_files(source: Source, station: Optional[StationFile]) -> Dict[str, bytes]:
     """Return the files by path: a unit for `serve`, and one for `run` if there is a station file."""
     folder = f"{HOME}/{source.name}"
     token = f"{folder}/token"
@@ -25,11 +23,12 @@ def systemd_files(source: Source, station: Optional[Path]) -> Dict[str, bytes]:
     units = {"adq-edge-serve.service": _unit(source, "Verdicts over HTTP", serve)}
     if station is not None:
         run = f"run {folder}/{STATION}"
-        units["adq-edge-run.service"] = _unit(source, "Inspection station", run)
+        variables = [f"EnvironmentFile={folder}/{ENVIRONMENT}"] if station.variables else []
+        units["adq-edge-run.service"] = _unit(source, "Inspection station", run, variables)
     return {**units, **_engine_files(source, station)}
 
 
-def compose_files(source: Source, station: Optional[Path]) -> Dict[str, bytes]:
+def compose_files(source: Source, station: Optional[StationFile]) -> Dict[str, bytes]:
     """Return the files by path: a compose file with `serve`, and with `run` if there is a station file."""
     engine = f"/package/engine/{source.path.name}"
     serve = ["serve", engine, "--host", "0.0.0.0", "--token-file", "/run/secrets/token"]
@@ -48,19 +47,20 @@ def compose_files(source: Source, station: Optional[Path]) -> Dict[str, bytes]:
     if station is not None:
         lines += _service(source, "run", ["run", f"/package/{STATION}"])
         lines += ["    healthcheck: { disable: true }"]
+        lines += [f"    environment: [{', '.join(station.variables)}]"] if station.variables else []
     lines += ["secrets:", "  token: { file: ./token }"]
     return {"compose.yaml": ("\n".join(lines) + "\n").encode(), **_engine_files(source, station)}
 
 
-def _engine_files(source: Source, station: Optional[Path]) -> Dict[str, bytes]:
+def _engine_files(source: Source, station: Optional[StationFile]) -> Dict[str, bytes]:
     engine = {source.path.name: source.content, **source.companions()}
     files = {f"engine/{name}": content for name, content in engine.items()}
     if station is not None:
-        files[STATION] = read_regular(station, _LARGEST_STATION)
+        files[STATION] = station.content
     return files
 
 
-def _unit(source: Source, title: str, arguments: str) -> bytes:
+def _unit(source: Source, title: str, arguments: str, variables: Sequence[str] = ()) -> bytes:
     lines = [
         f"# engine_sha256: {source.sidecar.engine_sha256}",
         "[Unit]",
@@ -71,6 +71,7 @@ def _unit(source: Source, title: str, arguments: str) -> bytes:
         "[Service]",
         f"ExecStart={HOME}/venv/bin/adq-edge {arguments}",
         f"WorkingDirectory={HOME}/{source.name}",
+        *variables,
         "User=adq-edge",
         "Restart=on-failure",
         "RestartSec=2",

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import onnxruntime
@@ -181,6 +181,35 @@ def test_header_refuses_a_file_that_is_cut_off_or_of_another_version(harness: Pa
     (harness.parent / "decision.txt").write_text(content)
     command = [str(harness), str(harness.parent / "decision.txt"), "x", "y"]
     assert subprocess.run(command, capture_output=True).returncode != 0
+
+
+@needs_compiler
+def test_header_refuses_numbers_that_a_hand_has_spoilt(tmp_path: Path, harness: Path):
+    path = write_engine(tmp_path / "e.onnx")
+    sidecar = dataclasses.replace(read_sidecar(path), scale_sizes=((8, 8),), embedding_size=3)
+    product = random_product(deep_size=(8, 8))
+    inspector = Inspector(OutputsOnly(path, sidecar), products_of("0" * 64, product))
+    lines = encode_decisions(inspector).decode("ascii").splitlines()
+    sizes = list(map(str, [SIZE * SIZE, 1, 3, 8 * 8]))
+    command = [str(harness), str(harness.parent / "decision.txt"), "x", "y", *sizes]
+
+    def run(changed: Sequence[str]) -> Tuple[int, str]:
+        (harness.parent / "decision.txt").write_text("\n".join(changed))
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert run(lines)[0] == 0
+    for number, line in enumerate(lines):
+        words = line.split(" ")
+        is_named = words[0] in ("adq-edge-decision", "engine", "product", "end")
+        for place in () if is_named else range(1, min(len(words), 5)):
+            is_word = not words[place].lstrip("+-").startswith(tuple("0123456789"))
+            for bad in () if is_word else ("-1", "999999999999", "2000000", "x", "nan", "1e999x"):
+                changed = " ".join([*words[:place], bad, *words[place + 1 :]])
+                code, error = run([*lines[:number], changed, *lines[number + 1 :]])
+                assert code in (0, -6), (changed[:80], code)  # 0: a possible number; -6: an exception
+                assert code == 0 or "decision.txt" in error, error
+                assert code != 0 or bad not in ("x", "nan", "1e999x"), changed[:80]
 
 
 @needs_compiler

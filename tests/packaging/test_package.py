@@ -235,6 +235,44 @@ def test_services_run_the_server_and_with_a_station_file_the_station(tmp_path: P
     assert "adq-edge-run.service" not in without.files
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password = 'hunter2 and more'",
+        'token = "0123456789abcdef"',
+        'sinks.mes.secret = "whsec_MTIz"',
+        'headers = { Authorization = "Bearer abcdef" }',
+        'headers = { "X-Api-Key" = "abcdef" }',
+        'device = "rtsp://admin:hunter2@10.0.0.7/stream"',
+    ],
+)
+def test_a_station_file_with_a_secret_is_not_copied(tmp_path: Path, line: str):
+    engine, station = write_fitted_engine(tmp_path / "parts-int8.onnx"), tmp_path / "station.toml"
+    station.write_text(f"[station]\n{line}\n")
+    with pytest.raises(AdqError, match="holds a secret") as caught:
+        package(engine, "systemd", tmp_path / "package", station=station)
+    assert "${NAME}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert not (tmp_path / "package").exists()
+
+
+def test_services_get_the_environment_variables_that_a_station_file_names(tmp_path: Path):
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with the tools for the documentation")
+    engine, station = write_fitted_engine(tmp_path / "parts-int8.onnx"), tmp_path / "station.toml"
+    station.write_text(
+        "# password = 'an example'\n[sinks.mes]\npassword = '${MES}'\npassword_file = 'x'\n"
+        "headers = { Authorization = 'Bearer ${MES_TOKEN}' }\n"
+    )
+    package(engine, "compose", tmp_path / "compose", station=station)
+    services = yaml.safe_load((tmp_path / "compose" / "compose.yaml").read_text())["services"]
+    assert services["run"]["environment"] == ["MES", "MES_TOKEN"]
+    package(engine, "systemd", tmp_path / "systemd", station=station)
+    unit = (tmp_path / "systemd" / "adq-edge-run.service").read_text()
+    assert "EnvironmentFile=/opt/adq-edge/parts-int8/environment\n" in unit
+    for folder in ("compose", "systemd"):
+        assert "needs MES, MES_TOKEN" in (tmp_path / folder / "README.md").read_text()
+
+
 def without_products(engine: Path) -> None:
     products_path(engine).unlink()
 

@@ -107,12 +107,15 @@ class Decider {
   explicit Decider(const std::string& path) : file_(path) {
     if (!file_) throw std::runtime_error(path + ": cannot be read");
     expect("adq-edge-decision"), expect("1"), expect("engine"), engine_sha256 = word();
-    expect("image"), height = integer(), width = integer(), expect("outputs");
-    for (int n = integer(); n--;) outputs.push_back(word());
-    expect("map"), map_ = size(), map_block_ = integer(), expect("deep");
-    is_mean_ = word() == "mean", deep_ = size(), deep_block_ = integer();
-    expect("embedding"), embedding = integer(), expect("products");
-    for (int n = integer(); n--;) products_.push_back(read_product());
+    expect("image"), height = integer(1, kSide), width = integer(1, kSide), expect("outputs");
+    for (int n = integer(2, 64); n--;) outputs.push_back(word());
+    expect("map"), map_ = size(), map_block_ = integer(1, kSide), expect("deep");
+    is_mean_ = word() == "mean", deep_ = size(), deep_block_ = integer(1, kSide);
+    int most = int(outputs.size()) > 2 ? 1 << 20 : 0;  // the embedding is the third output
+    expect("embedding"), embedding = integer(0, most), expect("products");
+    if (!is_mean_ && outputs.size() < (embedding ? 4u : 3u)) throw std::runtime_error("decision.txt has no scale map");
+    raw_grid_ = grid(map_, map_block_), deep_grid_ = grid(is_mean_ ? raw_grid_ : deep_, deep_block_);
+    for (int n = integer(0, 1 << 16); n--;) products_.push_back(read_product());
     expect("end");
   }
   // Throws if an output has another number of values than that of the engine that decision.txt was made for.
@@ -151,8 +154,9 @@ class Decider {
   }
 
  private:
+  static constexpr int kSide = 8192;  // the longest side of an image or a map
   std::ifstream file_;
-  Map map_, deep_;
+  Map map_, deep_, raw_grid_, deep_grid_;
   int map_block_, deep_block_;
   bool is_mean_;
   std::vector<Product> products_;
@@ -166,18 +170,37 @@ class Decider {
     std::string found = word();
     if (found != wanted) throw std::runtime_error("decision.txt has " + found + " where " + wanted + " is due");
   }
-  int integer() { return std::stoi(word()); }
-  double number() { return std::strtod(word().c_str(), nullptr); }
-  Map size() { int h = integer(); return Map{h, integer(), {}}; }
+  int integer(int least, int most) {
+    std::string text = word();
+    char* end = nullptr;
+    long found = std::strtol(text.c_str(), &end, 10);
+    if (*end || found < least || found > most)
+      throw std::runtime_error("decision.txt has " + text + " where a number from " + std::to_string(least) + " to " +
+                               std::to_string(most) + " is due");
+    return int(found);
+  }
+  static double parse(const std::string& text) {
+    char* end = nullptr;
+    double found = std::strtod(text.c_str(), &end);
+    if (*end || std::isnan(found)) throw std::runtime_error("decision.txt has " + text + " where a number is due");
+    return found;
+  }
+  double number() { return parse(word()); }
+  Map size() { int h = integer(1, kSide); return Map{h, integer(1, kSide), {}}; }
+  static Map grid(const Map& m, int block) {
+    return Map{(m.height + block - 1) / block, (m.width + block - 1) / block, {}};
+  }
   template <class T> std::vector<T> numbers(size_t count) {
     std::vector<T> found(count);
     for (T& one : found) one = T(number());
     return found;
   }
   Transform transform(const char* name) { expect(name); bool log = word() == "log"; return {log, float(number())}; }
-  Positions positions(const char* name) {
+  Positions positions(const char* name, const Map& grid, bool needed) {
     expect(name);
-    int h = integer(), w = integer();
+    int h = integer(0, kSide), w = integer(0, kSide);
+    if ((h || w || needed) && (h != grid.height || w != grid.width))
+      throw std::runtime_error(std::string("decision.txt has ") + name + " of another size than the map");
     std::vector<float> mean = numbers<float>(size_t(h) * w);
     return {h, w, mean, numbers<float>(size_t(h) * w)};
   }
@@ -187,14 +210,19 @@ class Decider {
     p.raw = transform("raw"), p.deep = transform("deep");
     expect("threshold"), p.threshold = number(), expect("limit");
     std::string limit = word();
-    p.has_limit = limit != "none", p.limit = p.has_limit ? std::strtof(limit.c_str(), nullptr) : 0;
-    expect("bound"), p.bound = number(), expect("mean"), p.mean = numbers<double>(integer()), expect("evidence");
-    for (int n = integer(); n--;) {
+    p.has_limit = limit != "none", p.limit = p.has_limit ? float(parse(limit)) : 0;
+    int values = embedding ? embedding : 192;
+    expect("bound"), p.bound = number(), expect("mean"), p.mean = numbers<double>(integer(values, values));
+    bool needs_raw = false, needs_deep = false;
+    expect("evidence");
+    for (int n = integer(1, 16); n--;) {
       std::string kind = word();
+      if (kind.size() > 4) (kind[0] == 'r' ? needs_raw : needs_deep) = true;
       float center = float(number());
       p.evidence.push_back({kind, center, float(number())});
     }
-    p.raw_positions = positions("raw_positions"), p.deep_positions = positions("deep_positions");
+    p.raw_positions = positions("raw_positions", raw_grid_, needs_raw);
+    p.deep_positions = positions("deep_positions", deep_grid_, needs_deep);
     return p;
   }
   static Map copy(Map m, const float* values) {
