@@ -90,6 +90,7 @@ def predict(
     from adq_edge.artifacts import workspace
     from adq_edge.core.console import console
     from adq_edge.core.json_lines import print_json_line
+    from adq_edge.evaluation.image_inputs import distinct_files
     from adq_edge.evaluation.predict import DecisionOptions
     from adq_edge.evaluation.predict import predict as run
     from adq_edge.evaluation.predict_arguments import split_arguments
@@ -97,7 +98,8 @@ def predict(
 
     rate = None if false_rejects is None else parse_share(false_rejects, "--false-rejects")
     pixels, share = (0.0, 0.0) if min_area is None else parse_area(min_area, "--min-area")
-    engine, images = split_arguments(paths)
+    engine, named = split_arguments(paths)
+    images, repeated = distinct_files(named)
     if engine is None:
         engine = workspace.latest_engine()
         console.print(f"engine: {engine}", highlight=False, markup=False, soft_wrap=True)
@@ -112,7 +114,7 @@ def predict(
             output=output if heat_maps else None,
             product_from_folder=product_from_folder,
         )
-        _print_notes(loaded, inspector)
+        _print_notes(loaded, inspector, repeated)
         for prediction in predictions:
             print_json_line(prediction.fields())
             count += 1
@@ -127,11 +129,12 @@ def predict(
         raise typer.Exit(FAILED_IMAGES)
 
 
-def _print_notes(engine: Engine, inspector: Optional[Inspector]) -> None:
-    """Print how to get a verdict per product, or which thresholds are estimates."""
+def _print_notes(engine: Engine, inspector: Optional[Inspector], repeated: int) -> None:
+    """Print how to get a verdict per product, which thresholds are estimates, and the repeated images."""
     from adq_edge.core.console import console
 
     learn = command_line("fit", engine.path, "--data", "DIR")
     missing = f"the engine has no products. For a verdict per product, learn them from good images: {learn}"
-    for note in [missing] if inspector is None else inspector.notes:
+    again = [f"{number_of(repeated, 'image')} named more than once, judged once"] if repeated else []
+    for note in [*([missing] if inspector is None else inspector.notes), *again]:
         console.print(f"note: {note}", soft_wrap=True)

@@ -7,19 +7,17 @@ import dataclasses
 import os
 import unicodedata
 from pathlib import Path, PurePath
-from typing import Any, Iterable, Iterator, List, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from adq_edge.artifacts.products import listed
 from adq_edge.core.errors import DataError
-from adq_edge.core.images.arrays import as_rgb, check_color, not_an_image
+from adq_edge.core.files import storage_errors
+from adq_edge.core.images.arrays import RGB, as_rgb, check_color, not_an_image
 from adq_edge.core.images.folders import find_images, find_unread_images, is_folder
 from adq_edge.core.images.imaging import read_product_image
 from adq_edge.datasets.layouts.mask_names import images_to_judge, is_mask_folder
-
-ImageInput = Union[str, Path, np.ndarray]
-"""An image file, a folder of images, or an image array."""
 
 _SINGLE = (str, os.PathLike, np.ndarray)
 _HERE = PurePath()
@@ -87,6 +85,34 @@ class ImageArray:
 
 
 Image = Union[ImageFile, ImageArray]
+ImageInput = Union[str, Path, np.ndarray, ImageFile]
+"""An image file, a folder of images, or an image array."""
+
+
+def distinct_files(paths: Sequence[Path]) -> Tuple[List[ImageFile], int]:
+    """Return the image files of paths, each once, and the number of those that were named again.
+
+    Args:
+        paths: image files and folders of images. Two names of a file that is linked are two files.
+
+    Raises:
+        DataError: no such file or folder, or a folder without images.
+        StorageError: a path is not possible, or a folder cannot be read.
+    """
+    for path in paths:
+        with storage_errors(path):
+            if not path.exists():
+                raise DataError(
+                    "no such file or folder", where=path, fix="Name an image or a folder of images"
+                )
+    found: Dict[str, ImageFile] = {}
+    repeated = 0
+    for image in _expand(paths, RGB):
+        assert isinstance(image, ImageFile)
+        name = os.path.abspath(str(image.path))  # noqa: PTH100  # links keep their names
+        repeated += name in found
+        found.setdefault(name, image)
+    return list(found.values()), repeated
 
 
 def open_inputs(images: Union[ImageInput, Iterable[ImageInput]], color: str) -> Iterable[Image]:
@@ -140,6 +166,8 @@ def _expand(images: Iterable[Any], color: str) -> Iterator[Image]:
     for number, image in enumerate(images):
         if isinstance(image, np.ndarray):
             yield ImageArray(as_rgb(image, color, f"array {number}"), number)
+        elif isinstance(image, ImageFile):
+            yield image
         elif not isinstance(image, (str, os.PathLike)):
             raise not_an_image(image, f"image {number}")
         elif not os.fspath(image):  # `Path` would take it for the working folder

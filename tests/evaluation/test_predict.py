@@ -142,7 +142,8 @@ def test_command_prints_a_line_of_valid_json_per_image(judging_engine, tmp_path:
     shutil.copy(str(paint(tmp_path / "dark.png", DARK)), str(tmp_path / name))
     raw = os.fsencode(str(tmp_path)) + b"/\xff.png"
     shutil.copy(str(tmp_path / "dark.png").encode(), raw)
-    images = [tmp_path / name, os.fsdecode(raw), tmp_path / "white.png", tmp_path / "none.png"]
+    images = [tmp_path / name, os.fsdecode(raw), tmp_path / "white.png", tmp_path / "text.png"]
+    (tmp_path / "text.png").write_text("no image")
     result = run_cli("predict", judging_engine, *images, "--no-heat-maps", cwd=tmp_path)
     assert result.returncode == 1
     result.stdout.encode("utf-8")
@@ -160,6 +161,24 @@ def test_command_prints_a_line_of_valid_json_per_image(judging_engine, tmp_path:
         assert (line["product"], line["regions"], line["reason"]) == (None, [], line["error"])
         assert (line["verdict"] is None) == (line["error"] is not None)
     assert "adq-edge: 2 of 4 images not judged. " in result.stderr
+
+
+def test_path_that_does_not_exist_ends_predict_before_any_image_is_judged(judging_engine, tmp_path: Path):
+    paint(tmp_path / "part-1.png", BRIGHT)
+    for name, hint in (("part-2.png", "Did you mean part-1.png?"), ("x" * 300, "file name too long")):
+        result = run_cli("predict", judging_engine, "part-1.png", name, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert hint in result.stderr
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_image_that_is_named_more_than_once_is_judged_once(judging_engine, tmp_path: Path):
+    paint(tmp_path / "in" / "a.png", BRIGHT)
+    paint(tmp_path / "in" / "b" / "b.png", DARK)
+    paths = ["in", "in/b", tmp_path / "in" / "a.png", "./in/a.png"]
+    result = run_cli("predict", judging_engine, *paths, "--no-heat-maps", cwd=tmp_path)
+    assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == ["in/a.png", "in/b/b.png"]
+    assert "note: 3 images named more than once, judged once" in result.stderr
 
 
 # --- folders and files -------------------------------------------------------------------------------
