@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Tuple
 
-LARGEST_PROFILE = 128
+PROFILE_LENGTH = 128
 """Numbers of a profile of rows or columns."""
 _LARGEST = 100.0
 """Logarithms of gray levels are below 10, positions and shares 1 at most."""
@@ -77,5 +77,5 @@ class ImageStatistics:
             if isinstance(value, Range):
                 value.check()
         for profile in (self.rows, self.columns):
-            if len(profile) != LARGEST_PROFILE or not all(0.0 <= level <= 255.0 for level in profile):
+            if len(profile) != PROFILE_LENGTH or not all(0.0 <= level <= 255.0 for level in profile):
                 raise ValueError("the mean rows and columns of its images are impossible")

@@ -19,7 +19,7 @@ from adq_edge.datasets.dataset import Dataset, Sample
 from adq_edge.evaluation.paired_run import check_match
 from adq_edge.evaluation.scoring import choose_dataset
 from adq_edge.evaluation.stress_changes import CHANGES, Change
-from adq_edge.evaluation.stress_judge import Judge, LabeledOutcome, Outcome, summarize
+from adq_edge.evaluation.stress_judge import LabeledOutcome, Outcome, StressJudge, summarize
 from adq_edge.evaluation.stress_progress import ProgressFile
 from adq_edge.evaluation.stress_result import (
     LARGEST_AUROC_LOSS,
@@ -86,7 +86,7 @@ def stress(
             engines.append(stack.enter_context(load_engine(reference, threads=threads)))
             check_match(engines[1], engines[0], other_model=False)
         dataset = choose_dataset(engines[0], data, categories)
-        judges = [Judge(one) for one in engines]
+        judges = [StressJudge(one) for one in engines]
         states = [(None, 0.0), *((change, amount) for change in chosen for amount in change.amounts)]
         progress = ProgressFile(target, _inputs(engines, dataset, chosen), len(judges) * len(states))
         with progress.kept():
@@ -149,7 +149,7 @@ def _inputs(engines: Sequence[Engine], dataset: Dataset, changes: Sequence[Chang
 
 
 def _judge_all(
-    judges: Sequence[Judge], dataset: Dataset, states: Sequence[_State], progress: ProgressFile
+    judges: Sequence[StressJudge], dataset: Dataset, states: Sequence[_State], progress: ProgressFile
 ) -> None:
     samples = _samples(dataset)
     with progress_bar("Changing images", len(samples), "images") as advance:
@@ -159,7 +159,9 @@ def _judge_all(
             advance()
 
 
-def _judge_image(judges: Sequence[Judge], sample: Sample, states: Sequence[_State]) -> Iterator[Outcome]:
+def _judge_image(
+    judges: Sequence[StressJudge], sample: Sample, states: Sequence[_State]
+) -> Iterator[Outcome]:
     """Yield the outcomes of an image: all states by the first engine, then by the next."""
     image = read_product_image(sample.path)
     full_size = (image.shape[0], image.shape[1])
@@ -175,7 +177,7 @@ def _judge_image(judges: Sequence[Judge], sample: Sample, states: Sequence[_Stat
 
 
 def _summarize(
-    judges: Sequence[Judge], dataset: Dataset, changes: Sequence[Change], progress: ProgressFile
+    judges: Sequence[StressJudge], dataset: Dataset, changes: Sequence[Change], progress: ProgressFile
 ) -> StressResult:
     samples = _samples(dataset)
     count = 1 + sum(len(change.amounts) for change in changes)

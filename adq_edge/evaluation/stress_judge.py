@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     flags: int
 
 
-class Judge:
+class StressJudge:
     """Judges images with an engine: with its products if it has any, else with its threshold.
 
     Args:
@@ -124,7 +124,7 @@ class LabeledOutcome:
     outcome: Outcome
 
 
-def summarize(judge: Judge, images: Sequence[LabeledOutcome]) -> Performance:
+def summarize(judge: StressJudge, images: Sequence[LabeledOutcome]) -> Performance:
     """Return what an engine does with images that were changed in one way."""
     groups: Dict[str, List[LabeledOutcome]] = {}
     for image in images:
@@ -147,7 +147,7 @@ def _auroc(images: Sequence[LabeledOutcome], score: str) -> Optional[float]:
     return image_auroc(labels, np.array([getattr(image.outcome, score) for image in judged], np.float64))
 
 
-def _count(judge: Judge, images: Sequence[LabeledOutcome], rejected: bool) -> Optional[CountedRate]:
+def _count(judge: StressJudge, images: Sequence[LabeledOutcome], rejected: bool) -> Optional[CountedRate]:
     """Return the rate of rejected, or of accepted, images; None without decisions."""
     if not judge.decides or not images:
         return None

@@ -12,12 +12,12 @@ from typing import List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
-from adq_edge.artifacts.image_statistics import LARGEST_PROFILE, ImageStatistics, Range
+from adq_edge.artifacts.image_statistics import PROFILE_LENGTH, ImageStatistics, Range
 from adq_edge.artifacts.products import plain
 
 DARK, BRIGHT = 5, 250
 """Gray levels: a pixel is dark up to the first, and saturated from the second."""
-LARGEST_SHIFT = 16 / LARGEST_PROFILE
+LARGEST_SHIFT = 16 / PROFILE_LENGTH
 """Largest shift that is found, as a share of the image's side."""
 
 _STEPS = 16
@@ -75,9 +75,9 @@ def measure_image(image: np.ndarray) -> ImageMeasures:
 def _profile(gray: np.ndarray, axis: int) -> np.ndarray:
     """Return the mean of each row (axis 1) or column (axis 0), resized to `[128]`."""
     means = cv2.reduce(gray, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).reshape(1, -1)
-    shrinks = means.size >= LARGEST_PROFILE
+    shrinks = means.size >= PROFILE_LENGTH
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(means, (LARGEST_PROFILE, 1), interpolation=interpolation)[0])
+    return np.asarray(cv2.resize(means, (PROFILE_LENGTH, 1), interpolation=interpolation)[0])
 
 
 class Locator:
@@ -100,7 +100,7 @@ class Locator:
 
 def _windows(profile: np.ndarray) -> np.ndarray:
     """Return the standardized middle of a profile at each shift, `[33, 96]`."""
-    length = LARGEST_PROFILE - 2 * _STEPS
+    length = PROFILE_LENGTH - 2 * _STEPS
     return np.stack([_standardized(profile[start : start + length]) for start in range(2 * _STEPS + 1)])
 
 
@@ -121,7 +121,7 @@ def _find_shift(windows: np.ndarray, profile: np.ndarray) -> float:
         left, top, right = correlation[best - 1 : best + 2].tolist()
         bend = left - 2.0 * top + right
         step -= 0.5 * (left - right) / bend if bend < -1e-12 else 0.0
-    return step / LARGEST_PROFILE
+    return step / PROFILE_LENGTH
 
 
 def learn_statistics(measures: Sequence[ImageMeasures]) -> ImageStatistics:
