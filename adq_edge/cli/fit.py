@@ -137,20 +137,33 @@ def _show(fit: Fit) -> Output:
 
     names = fit.products.names
     lines = [f"note: {note}" for note in (*fit.notes, *_suspicious(fit))]
-    step = ("predict", fit.engine, _images(fit)) if names else _learn(fit)
+    step = _judge(fit) if names else _learn(fit)
     return Output(_document(fit), [products_table(fit)], lines, step)
 
 
-def _images(fit: Fit) -> str:
-    """Return a folder of images to judge: that of a product that was learned now, if there is one."""
+def _judge(fit: Fit) -> Union[str, Tuple[object, ...]]:
+    """Return the command that judges the test images beside those that were learned from, if there are any.
+
+    Products that were learned now go first.
+    """
     learned = sorted(fit.products.products, key=lambda product: product.name not in fit.fitted)
-    folders = (
-        folder
-        for product in learned
-        for source in map(Path, product.sources)
-        for folder in (source / product.name / "test", source / "test", source)
-    )
-    return next((str(folder) for folder in folders if folder.is_dir()), "IMAGE_OR_FOLDER")
+    sources = [(product.name, Path(source)) for product in learned for source in product.sources]
+    folders = (folder for name, source in sources for folder in _test_folders(source, name))
+    for folder in folders:
+        if folder.is_dir() and not any(_is_above(folder, source) for _, source in sources):
+            return "predict", fit.engine, folder
+    return f"judge other images than those: {command_line('predict', fit.engine, 'IMAGE_OR_FOLDER')}"
+
+
+def _test_folders(source: Path, product: str) -> List[Path]:
+    """Return where test images may lie: below a dataset, or beside its folder `train`."""
+    beside = [folder.with_name("test") for folder in (source, *source.parents) if folder.name == "train"]
+    return [source / product / "test", source / "test", *beside]
+
+
+def _is_above(folder: Path, source: Path) -> bool:
+    """Return True if a folder is that of good images, or above it."""
+    return folder == source or folder in source.parents
 
 
 def _learn(fit: Fit) -> str:

@@ -37,7 +37,8 @@ def import_model(
     data: Optional[Path] = typer.Option(
         None,
         metavar=options.FOLDER,
-        help="Dataset for the comparison with the original model. Default: drawn images.",
+        help="Dataset for the comparison of map and score with the original model. With it, import also "
+        "prints by how much adq-edge's resizing changes the score. Default: drawn images.",
     ),
     data_layout: options.DataLayout = None,
     image_size: Optional[str] = typer.Option(
@@ -137,7 +138,8 @@ def imported_output(bundle: Bundle) -> Output:
         f"{parity.score_difference:.2e} of {parity.score_largest or 0:.3g}",
     ]
     if found.resize_difference is not None:
-        lines.append(f"resizing as adq-edge does changes the score by {found.resize_difference:.2%} (median)")
+        change = f"{found.resize_difference:.2%} (median of the images)"
+        lines.append(f"adq-edge's resizing changes the score by {change}")
     return Output(manifest, lines=lines, next_step=("build", bundle.path, "--int8", *layout_arguments()))
 
 

@@ -65,7 +65,7 @@ def serve(
     from adq_edge.evaluation.judge import Judge
     from adq_edge.evaluation.predict import DecisionOptions
     from adq_edge.runtimes.registry import load_engine
-    from adq_edge.serving.settings import ServerSettings, read_token
+    from adq_edge.serving.settings import ServerSettings
 
     try:
         from adq_edge.serving.server import serve as run
@@ -75,7 +75,7 @@ def serve(
 
     rate = None if false_rejects is None else parse_share(false_rejects, "--false-rejects")
     pixels, share = (0.0, 0.0) if min_area is None else parse_area(min_area, "--min-area")
-    token = None if token_file is None else read_token(token_file)
+    token = None if token_file is None else _read_token(token_file)
     settings = ServerSettings(host, port, token, max_body, timeout, concurrency, queue)
     path = workspace.latest_engine() if engine is None else engine
     with load_engine(path, runtime=runtime, threads=threads, trust=trust) as loaded:
@@ -89,6 +89,17 @@ def serve(
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
         run(judge, settings, announce)
+
+
+def _read_token(path: Path) -> str:
+    """Return the token of --token-file; an error names the option."""
+    from adq_edge.core.errors import AdqError
+    from adq_edge.serving.settings import read_token
+
+    try:
+        return read_token(path)
+    except AdqError as error:
+        raise type(error)(error.what, where=f"--token-file {path}", fix=error.fix) from error
 
 
 def _notes(error: Optional[str], is_open: bool, host: str) -> List[str]:

@@ -13,7 +13,10 @@ from adq_edge.onnx_import.units import Units
 
 
 def describe(
-    found: Recognized, resize_difference: Optional[float] = None, assumed: Sequence[str] = ()
+    found: Recognized,
+    resize_difference: Optional[float] = None,
+    assumed: Sequence[str] = (),
+    has_images: bool = False,
 ) -> ImportedModel:
     """Return what was recognized, for the manifest and for `import --inspect`.
 
@@ -21,11 +24,12 @@ def describe(
         found: what was recognized.
         resize_difference: what adq-edge's resizing changes.
         assumed: what the conversion assumed.
+        has_images: True if images were given to measure what adq-edge's resizing changes.
     """
     return ImportedModel(
         input=_input(found),
         pixels=_pixels(found),
-        resize=_resize(found, resize_difference is not None),
+        resize=_resize(found, has_images),
         map=_output(found.outputs.map, found.map, "a map of one pixel, the score"),
         score=_output(found.outputs.score, found.score, "the maximum of the map"),
         assumed=(*found.assumed, *assumed),
@@ -71,7 +75,7 @@ def _three(values: np.ndarray) -> str:
     return texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
 
 
-def _resize(found: Recognized, is_measured: bool) -> str:
+def _resize(found: Recognized, has_images: bool) -> str:
     images, resizing = "{}x{}".format(*found.image_size), found.resizing
     if resizing is None:
         text = f"none in the graph; images of {images}"
@@ -83,8 +87,8 @@ def _resize(found: Recognized, is_measured: bool) -> str:
         given = "{}x{}".format(*found.image.fixed_size)
         text = f"of {given} to {images} in the graph, replaced by adq-edge's resizing; "
         text += f"--image-size {given} keeps it"
-    if resizing is not None and resizing.is_replaced and not is_measured:
-        text += "; --data FOLDER measures what that changes"
+    if resizing is not None and resizing.is_replaced and not has_images:
+        text += "; with --data FOLDER, import prints by how much that changes the score"
     if resizing is not None and resizing.keeps_aspect:
         text += "; the graph keeps the aspect ratio, adq-edge stretches"
     if found.frame.crop is not None:

@@ -88,7 +88,7 @@ def import_model(
         parity = measure_parity(converted.model, wanted, images, described, read.path)
         difference = resize_difference(converted.model, wanted, paths, found.image_size, read.path)
         onnx.save(converted.model, str(fresh / MODEL_FILE))
-        imported = describe(found, difference, converted.assumed)
+        imported = describe(found, difference, converted.assumed, data is not None)
         manifest = _manifest(folder, read, found, converted, fresh / MODEL_FILE, parity, imported, data)
         manifest.write(fresh / MANIFEST_FILE)
         for stale in stale_ranges(folder, sha256(fresh / MODEL_FILE)):

@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import List, Optional, Tuple
 
 import pytest
 
 from adq_edge.artifacts.products import Products, products_path
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
+from adq_edge.cli.fit import _judge
 from adq_edge.core.quantities import parse_area, parse_share
+from adq_edge.decision.fit import Fit
 from factories.command_line import run_cli
 from factories.parts import write_good_parts, write_part
 from factories.tiny_engine import write_engine
@@ -51,7 +54,8 @@ def test_a_product_is_added_listed_and_removed_without_a_change_of_the_others(wo
     assert products(work).false_rejects == 0.05
     for text in ("bolt", "nut", "24", "at most 5 % of good parts rejected, from 24 good images", "well"):
         assert text in done.stdout
-    assert done.stderr.splitlines()[-1] == "next: adq-edge predict engines/e.onnx nut"
+    step = "next: judge other images than those: adq-edge predict engines/e.onnx IMAGE_OR_FOLDER"
+    assert done.stderr.splitlines()[-1] == step  # the images of the fit tell nothing
     document = json.loads(run_cli("fit", "--list", "--json", cwd=work).stdout)
     assert document["schema"] == "adq-edge/fit"
     assert [one["name"] for one in document["products"]] == ["bolt", "nut"]
@@ -70,6 +74,33 @@ def test_rate_alone_changes_the_stored_rate_and_learns_nothing(work: Path):
     assert "about 0.5 % of good parts rejected, an estimate" in done.stdout
     assert "24 good images promise 4 %, give 199 for 0.5 %" in done.stdout
     assert (products(work).false_rejects, products(work).products) == (0.005, before)
+
+
+@pytest.mark.parametrize(
+    ("sources", "step"),
+    [
+        (["bolt/train/good"], ("predict", "e.onnx", "bolt/test")),
+        (["."], ("predict", "e.onnx", "bolt/test")),
+        (["bolt"], ("predict", "e.onnx", "bolt/test")),
+        (["bolt/test"], None),
+        (["bolt/train/good", "bolt/test/good"], None),
+        (["elsewhere"], None),
+    ],
+)
+def test_next_command_judges_other_images_than_those_of_the_fit(
+    work: Path, monkeypatch: pytest.MonkeyPatch, sources: List[str], step: Optional[Tuple[str, ...]]
+):
+    found = products(work)
+    monkeypatch.chdir(work)
+    for folder in ("bolt/train/good", "bolt/test/good", "elsewhere"):
+        Path(folder).mkdir(parents=True)
+    (learned,) = found.products
+    found = dataclasses.replace(found, products=(dataclasses.replace(learned, sources=tuple(sources)),))
+    shown = _judge(Fit(Path("p"), Path("e.onnx"), found, ("bolt",), ()))
+    if step is None:
+        assert shown == "judge other images than those: adq-edge predict e.onnx IMAGE_OR_FOLDER"
+    else:
+        assert tuple(map(str, shown)) == step
 
 
 def test_suspicious_images_are_listed_with_clean(work: Path):

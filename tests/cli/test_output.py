@@ -27,6 +27,7 @@ from adq_edge.core.methods import METHODS
 from adq_edge.core.options import Precision
 from factories.command_line import run_cli
 from factories.paths import REPOSITORY
+from factories.tiny_engine import write_engine
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
 VERBS: Dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -147,6 +148,13 @@ def test_wrong_usage_prints_one_line_with_the_nearest_name(workplace: Path, argu
     (line,) = done.stderr.splitlines()
     assert line.startswith("adq-edge: ")
     assert message in line
+
+
+def test_only_engines_are_suggested_for_an_engine(tmp_path: Path):
+    write_engine(tmp_path / "long.onnx")
+    (tmp_path / "lone.onnx").write_bytes(b"a model without a sidecar")
+    done = run_cli("eval", "lon.onnx", cwd=tmp_path)
+    assert done.stderr == "adq-edge: lon.onnx: no such engine. Did you mean long.onnx?\n"
 
 
 def test_no_arguments_print_the_help(tmp_path: Path):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 import cv2
 import pytest
@@ -107,6 +107,17 @@ def test_a_token_that_is_no_bearer_token_is_refused(tmp_path: Path, content: str
         read_token(path)
     path.write_text(f"{'a' * 32}\n")
     assert read_token(path) == "a" * 32
+
+
+@pytest.mark.parametrize("content", [None, "short"])
+def test_a_token_file_that_cannot_be_used_is_named_with_its_option(
+    engine: Path, tmp_path: Path, content: Optional[str]
+):
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    done = run_cli("serve", engine, "--token-file", "token", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("adq-edge: --token-file token: ")
 
 
 def test_only_an_address_that_others_reach_without_a_token_is_open():

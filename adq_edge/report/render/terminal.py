@@ -20,7 +20,7 @@ from adq_edge.core.text import printable
 from adq_edge.report.render.layout import GAP, Block, count_names, lay_out
 from adq_edge.report.table import Column, Kind, Table
 
-_UNLIMITED = 1_000_000
+_UNLIMITED, _PAGE = 1_000_000, 80
 _EMPTY = ("", "-")
 _LINE = "\u2500"
 _ASCII = {ord(_LINE): "-"}
@@ -30,13 +30,20 @@ _PIECES = re.compile(r"(?:[^-_/:.]|\.(?=\d))+[-_/:.]*|[-_/:.]+")
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Print tables on standard output, as wide as the terminal; in a file or pipe nothing is wrapped.
+    """Print tables on standard output, as wide as the terminal.
 
-    A note of several tables is printed once.
+    In a file or pipe, a table with figures has one line per row of any width, and a table of sentences is
+    wrapped. A note of several tables is printed once.
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    texts = [table_text(table, width) for table in _without_repeated_notes(tables)]
+    texts = [table_text(table, width or _page_width(table)) for table in _without_repeated_notes(tables)]
     print("\n\n".join(text if _has_line(sys.stdout.encoding) else text.translate(_ASCII) for text in texts))
+
+
+def _page_width(table: Table) -> Optional[int]:
+    """Return the width of a table in a file or pipe; None for no limit."""
+    kinds = {column.kind for column in table.columns}
+    return _PAGE if kinds == {Kind.TEXT, Kind.PROSE} else None
 
 
 def _without_repeated_notes(tables: Sequence[Table]) -> Iterator[Table]:

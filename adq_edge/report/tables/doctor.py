@@ -45,7 +45,7 @@ def _yes_or_no(value: Optional[bool]) -> str:
 def next_step_line(diagnosis: Diagnosis) -> str:
     """Return the line about the next thing to fix."""
     step = diagnosis.next_step
-    return "Next step: nothing, no problem was found." if step is None else f"Next step: {step}."
+    return "No problem was found." if step is None else f"Next step: {step}."
 
 
 def _hardware(inventory: Inventory) -> Iterator[_Row]:
