@@ -35,10 +35,11 @@ def error_handlers(paths: str, server: str, failure: str = "") -> Mapping[Any, A
 
     async def explain_route(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        path = quoted(request.scope["path"])  # `request.url` fails for an impossible header Host
         if error.status_code == NOT_FOUND:
-            what = f"There is no path {quoted(request.url.path)}. Paths: {paths}."
+            what = f"There is no path {path}. Paths: {paths}."
         else:
-            what = f"{error.detail} for {request.method} {quoted(request.url.path)}."
+            what = f"{error.detail} for {request.method} {path}."
         return await explain_request(request, RequestError(error.status_code, what, error.headers))
 
     async def explain_failure(request: Request, error: Exception) -> Response:

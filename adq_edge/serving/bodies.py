@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List, Tuple
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +15,8 @@ from adq_edge.serving.settings import ServerSettings
 
 FORM = "multipart/form-data"
 _MOST_FIELDS = 16
+_THREAD = ThreadPoolExecutor(1, "decompress")
+"""One thread: of the bodies whose size is not known yet, one at a time is in memory."""
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
@@ -38,7 +41,11 @@ async def read_body(request: Request, settings: ServerSettings, add: Callable[[i
         raise RequestError(TIMED_OUT, what, {"Connection": "close"}) from None
     except ClientDisconnect:
         raise RequestError(BAD_REQUEST, "The request was cut off.") from None
-    content = _decompress(body, request.headers.get("content-encoding", "identity").lower(), settings)
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "identity":
+        return body
+    loop = asyncio.get_running_loop()
+    content = await loop.run_in_executor(_THREAD, _decompress, body, encoding, settings)
     add(len(content) - len(body))
     return content
 
@@ -59,8 +66,6 @@ def _too_large(settings: ServerSettings) -> RequestError:
 
 
 def _decompress(body: bytes, encoding: str, settings: ServerSettings) -> bytes:
-    if encoding == "identity":
-        return body
     if encoding not in _WINDOW_BITS:
         raise RequestError(NOT_AN_IMAGE, f"The content encoding {quoted(encoding)} is not gzip or deflate.")
     stream = zlib.decompressobj(_WINDOW_BITS[encoding])
