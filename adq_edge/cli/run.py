@@ -150,6 +150,8 @@ def _run(config: StationConfig) -> None:
         with pulsing_bar("Starting"):
             running.enter_context(station)
         _print_addresses(config)
+        if not config.sinks and "print" not in config.services:
+            _print_note(config, "there are no sinks: verdicts stay in the store. Add [sinks.NAME]")
         with _status(station):
             station.wait()
         with pulsing_bar("Delivering the last verdicts"):
@@ -167,6 +169,16 @@ def _print_addresses(config: StationConfig) -> None:
             _print_log_line(config, Condition(f"service {name}", None, time.time()), address)
         elif address is not None:
             console.print(f"{name}: {address}", soft_wrap=True)
+
+
+def _print_note(config: StationConfig, note: str) -> None:
+    from adq_edge.core.console import console
+    from adq_edge.station.conditions import Condition
+
+    if config.station.log == "json":
+        _print_log_line(config, Condition("station", None, time.time()), note)
+    else:
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def _print_log_line(config: StationConfig, change: Condition, text: Optional[str] = None) -> None:

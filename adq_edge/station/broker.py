@@ -91,6 +91,10 @@ class BrokerOptions:
         host, port = self.address
         return f"{'mqtts' if self.is_encrypted else 'mqtt'}://{host}:{port}"
 
+    def claims(self) -> Sequence[str]:
+        """Return the client's identifier, if the station file names one: a broker has it once."""
+        return [] if self.client_id is None else [f"client_id {quoted(self.client_id)} at {self.url}"]
+
     def read_password(self) -> Optional[str]:
         """Return the password; errors as of `read_secret`."""
         return read_secret("password", self.password, self.password_file)

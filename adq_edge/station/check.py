@@ -10,9 +10,9 @@ from adq_edge.core.errors import AdqError, first_line
 from adq_edge.core.text import printable_message
 from adq_edge.station.config import StationConfig
 from adq_edge.station.engines import open_inspector
-from adq_edge.station.folders import check_folder
 from adq_edge.station.sinks.base import Sink
 from adq_edge.station.sources.base import Source
+from adq_edge.station.store import check_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def check_station(config: StationConfig) -> List[Finding]:
     for name, service in config.services.items():
         findings.append(_find(f"service {name}", service.describe() or "", service.check))
     if config.store is not None:
-        check = partial(check_folder, config.store.folder)
+        check = partial(check_store, config.store.folder)
         findings.append(_find("store", str(config.store.folder), check))
     return findings
 

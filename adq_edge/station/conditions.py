@@ -36,7 +36,7 @@ class Conditions:
         self._listeners: List[Listener] = []
 
     def report(self, subject: str, problem: Optional[str]) -> None:
-        """Set the problem of a subject; None ends it. Listeners hear of a change only.
+        """Set the problem of a subject; None ends it. Listeners are called at a change only.
 
         Args:
             subject: what has the problem.

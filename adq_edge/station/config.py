@@ -11,6 +11,7 @@ from typing import Any, Iterator, Mapping, Optional, Tuple
 from adq_edge.core.errors import MissingDependencyError, StationError
 from adq_edge.core.reading import read_regular
 from adq_edge.core.text import printable, quoted
+from adq_edge.station.claims import check_claims
 from adq_edge.station.libraries import import_library
 from adq_edge.station.options import EngineOptions, SinkOptions, SourceOptions, StationOptions, StoreOptions
 from adq_edge.station.registry import SERVICE, SINK, SOURCE, find_class, names_of
@@ -22,6 +23,7 @@ from adq_edge.station.tables import Place, parse_table, reject_unknown
 _LARGEST_FILE = 1 << 20
 """Bytes of a station file."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
+_ADD_CAMERA = 'Add [sources.NAME] with type = "camera"'
 _TABLES = ("station", "engines", "sources", "sinks", "store")
 
 
@@ -115,13 +117,14 @@ def parse_config(document: Mapping[str, Any], place: Place) -> StationConfig:
     }
     if not sources:
         raise StationError("has no source", where=str(place), fix='Add [sources.NAME] with type = "camera"')
+    _check_cameras(sources, place)
     sinks = {
         name: _parse_sink(name, values, inside, sources)
         for name, values, inside in _named_tables(document, "sinks", place)
     }
     needed = {entry.source.service for entry in sources.values()}
     needed.update(entry.sink.service for entry in sinks.values())
-    return StationConfig(
+    config = StationConfig(
         place=place,
         station=parse_table(StationOptions, _table(document, "station", place), place.inside("station")),
         engines=engines,
@@ -134,6 +137,8 @@ def parse_config(document: Mapping[str, Any], place: Place) -> StationConfig:
         },
         store=_parse_store(document, place),
     )
+    check_claims(config)
+    return config
 
 
 def _parse_store(document: Mapping[str, Any], place: Place) -> StoreOptions:
@@ -151,6 +156,17 @@ def _parse_source(
         what = "names no engine" if common.engine is None else f"no engine named {quoted(common.engine)}"
         raise StationError(what, where=str(place), fix=f"Set engine to one of: {', '.join(engines)}")
     return SourceEntry(source, common)
+
+
+def _check_cameras(sources: Mapping[str, SourceEntry], place: Place) -> None:
+    """Raise a StationError if a source triggers a camera that is not in the station file."""
+    cameras = [name for name, entry in sources.items() if entry.source.gives_images]
+    for name, entry in sources.items():
+        camera = getattr(entry.source.options, "camera", None)
+        if camera is not None and camera not in cameras:
+            fix = f"Set camera to one of: {', '.join(cameras)}" if cameras else _ADD_CAMERA
+            where = str(place.inside(f"sources.{name}"))
+            raise StationError(f"no camera named {quoted(camera)}", where=where, fix=fix)
 
 
 def _parse_sink(

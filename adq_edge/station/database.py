@@ -156,7 +156,7 @@ class Database:
                 rows = [(sink, one.number) for sink in sorted(one.sinks)]
                 connection.executemany("INSERT OR IGNORE INTO deliveries VALUES (?, ?)", rows)
                 if one.key is not None:
-                    key = (one.record["source"], one.key, one.record["id"])
+                    key = (one.record["source"], _encodable(one.key), one.record["id"])
                     connection.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", key)
             connection.executemany("INSERT INTO refusals VALUES (?, ?, ?)", refused)
             done = [*acknowledged, *((sink, number) for sink, number, _ in refused)]
@@ -165,13 +165,13 @@ class Database:
     def find(self, source: str, key: str) -> Optional[Dict[str, Any]]:
         """Return the record of the verdict for a key of a source; None if there is none any more."""
         query = "SELECT record FROM keys JOIN verdicts USING(id) WHERE source = ? AND key = ?"
-        row = self.connection.execute(query, (source, key)).fetchone()
+        row = self.connection.execute(query, (source, _encodable(key))).fetchone()
         return None if row is None else dict(json.loads(row[0]))
 
     def has_key(self, source: str, key: str) -> bool:
         """Return True if a verdict with this key of a source was stored, also if it was deleted since."""
         query = "SELECT 1 FROM keys WHERE source = ? AND key = ?"
-        return self.connection.execute(query, (source, key)).fetchone() is not None
+        return self.connection.execute(query, (source, _encodable(key))).fetchone() is not None
 
     def has_id(self, frame: str) -> bool:
         """Return True if the verdict of a frame is in the store."""
@@ -208,3 +208,8 @@ class Database:
             "SELECT total(image_bytes) FROM verdicts WHERE image_bytes > 0"
         ).fetchone()[0]
         return (pages - free) * page + int(images)
+
+
+def _encodable(key: str) -> str:
+    """Return a key with escapes for what is no text, such as the bytes of a file name that is not UTF-8."""
+    return key.encode("utf-8", "backslashreplace").decode("utf-8")

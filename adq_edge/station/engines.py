@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import statistics
 import threading
 import time
-from typing import List, Optional
+from pathlib import Path
+from typing import Iterator, List, Match, Optional, Tuple
 
 import numpy as np
 
-from adq_edge.core.errors import AdqError
+from adq_edge.artifacts.file_kinds import BESIDE_ENGINE, FileKind, describe_path, find_in
+from adq_edge.core.errors import AdqError, EngineError
+from adq_edge.core.files import storage_errors
 from adq_edge.core.images.imaging import resize_image
 from adq_edge.core.limits import requested_threads, usable_cpus
 from adq_edge.decision.inspector import Inspection, Inspector, load_inspector
@@ -20,6 +25,9 @@ _WARM_UPS = 3
 """Least number of images of the warm-up."""
 _WARM_UP_S = 2.0
 _STEADY = 1.1
+_OPTION = re.compile(r"--(false-rejects|min-area|runtime|threads)\b")
+_ORIGINS = (FileKind.BUNDLE, FileKind.MODEL, FileKind.MANIFEST, FileKind.CHECKPOINT, FileKind.RANGES)
+"""The kinds of files that an engine is made from."""
 _FAILURES = 3
 """Failures in a row after which the engine is loaded again."""
 
@@ -32,15 +40,49 @@ def open_inspector(options: EngineOptions) -> Inspector:
         AdqError: an impossible rate, area or number of threads.
     """
     pixels, share = options.areas
-    return load_inspector(
-        options.file,
-        false_rejects=options.rate,
-        min_area=pixels,
-        min_share=share,
-        product=options.product,
-        runtime=options.runtime,
-        threads=_threads(options),
-    )
+    with _in_keys():
+        _require_engine(options.file)
+        return load_inspector(
+            options.file,
+            false_rejects=options.rate,
+            min_area=pixels,
+            min_share=share,
+            product=options.product,
+            runtime=options.runtime,
+            threads=_threads(options),
+        )
+
+
+@contextlib.contextmanager
+def _in_keys() -> Iterator[None]:
+    """Let errors name the keys of `[engines.NAME]` instead of the options of other verbs."""
+    try:
+        yield
+    except AdqError as error:
+        what, where, fix = (None if text is None else _OPTION.sub(_key, text) for text in _parts(error))
+        raise type(error)(str(what), where=where, fix=fix) from error
+
+
+def _parts(error: AdqError) -> Tuple[str, Optional[str], Optional[str]]:
+    return error.what, error.where, error.fix
+
+
+def _key(option: Match[str]) -> str:
+    return option.group(1).replace("-", "_")
+
+
+def _require_engine(path: Path) -> None:
+    """Raise an EngineError if a path exists and is of another kind."""
+    with storage_errors(path):
+        known = describe_path(path)
+    if known is None or known.kind is FileKind.ENGINE:
+        return
+    inside = next(find_in(path, FileKind.ENGINE), None) if path.is_dir() else None
+    engine = path.with_suffix("") if known.kind in BESIDE_ENGINE else inside
+    fix = "Set file to an engine that build wrote" if engine is None else f'Set file = "{engine}"'
+    if engine is None and known.kind in _ORIGINS:
+        fix = known.fix or fix
+    raise EngineError(f"{known.name}, not an engine", where=path, fix=fix)
 
 
 def _threads(options: EngineOptions) -> Optional[int]:

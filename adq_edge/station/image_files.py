@@ -16,6 +16,7 @@ from adq_edge.core.images.header import read_header
 from adq_edge.core.images.output_mark import add_mark
 from adq_edge.evaluation.overlays import draw_inspection
 from adq_edge.station.events import Decided
+from adq_edge.station.records import is_frame_file
 
 FOLDER = "images"
 _FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
@@ -83,13 +84,13 @@ class ImageFiles:
                 (self._folder / name).unlink()
 
     def delete_unless(self, is_known: Callable[[str], bool]) -> None:
-        """Delete the files of frames that are not in the store: those of a killed station.
+        """Delete the files of frames that are not in the store: those of a killed station. Others stay.
 
         Args:
             is_known: returns True for the id of a frame in the store.
         """
         for path in (self._folder / FOLDER).glob("*/*"):
-            if not is_known(path.name.partition(".")[0]):
+            if is_frame_file(path.name) and not is_known(path.name.partition(".")[0]):
                 with contextlib.suppress(OSError):
                     path.unlink()
 

@@ -7,8 +7,11 @@ import math
 from pathlib import Path
 from typing import Optional, Tuple, Union
 
+from adq_edge.artifacts.products import SMALLEST_RATE
 from adq_edge.core.errors import AdqError
+from adq_edge.core.limits import MOST_THREADS
 from adq_edge.core.quantities import parse_area, parse_share
+from adq_edge.core.runtimes import runtime_names
 from adq_edge.core.text import quoted
 from adq_edge.station.events import VERDICTS
 from adq_edge.station.sources.base import Policy
@@ -68,10 +71,21 @@ class EngineOptions:
     def check(self) -> None:
         """Raise a ValueError if a value is impossible."""
         _require(1 <= self.streams <= _MOST_STREAMS, f"streams is {self.streams}, not 1 to {_MOST_STREAMS}")
+        threads, runtime = self.threads, self.runtime
+        _require(
+            threads is None or 1 <= threads <= MOST_THREADS, f"threads is {threads}, not 1 to {MOST_THREADS}"
+        )
         try:
-            self.rate, self.areas  # noqa: B018  # they raise
+            rate, (pixels, share) = self.rate, self.areas
         except AdqError as error:
             raise ValueError(f"{error.where}: {error.what}") from None
+        least = f"{100.0 * SMALLEST_RATE:g} %"
+        is_rate = rate is None or SMALLEST_RATE <= rate < 1.0
+        _require(is_rate, f"false_rejects is {quoted(self.false_rejects)}, not {least} to below 100 %")
+        is_area = 0.0 <= pixels < math.inf and 0.0 <= share < 1.0
+        _require(is_area, f"min_area is {quoted(self.min_area)}, not 0 or more pixels, or 0% to below 100%")
+        if runtime is not None and runtime not in runtime_names():
+            raise ValueError(f"runtime is {quoted(runtime)}, not one of {', '.join(runtime_names())}")
 
     @property
     def rate(self) -> Optional[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
@@ -15,7 +14,6 @@ from adq_edge.station.tables import Place
 
 NAME = "first"
 """Name of the source and of the engine."""
-_NUMBER = re.compile(r"\d{1,3}", re.ASCII)
 
 
 def quick_config(engine: Path, source: str) -> StationConfig:
@@ -39,7 +37,7 @@ def _source_table(source: str) -> Dict[str, Any]:
         return {"type": "stdin"}
     if is_folder(Path(source)):
         return {"type": "folder", "folder": source}
-    return {"type": "camera", "device": int(source) if _NUMBER.fullmatch(source) else source}
+    return {"type": "camera", "device": source}
 
 
 def replay_config(config: StationConfig, folder: Path, speed: float) -> StationConfig:

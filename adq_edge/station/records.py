@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any, Dict
 
 from adq_edge.evaluation.prediction import Prediction
@@ -11,6 +12,7 @@ from adq_edge.station.events import VERDICT_SCHEMA, VERDICT_VERSION, Frame
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _START_DIGITS = 9
 """Base-32 digits of a start: 45 bits of ms last until the year 3084."""
+_FRAME_FILE = re.compile(rf"[{_DIGITS}]{{{_START_DIGITS}}}-[A-Za-z0-9_-]{{1,40}}-\d{{9,}}(\.\w+)+", re.ASCII)
 
 
 def start_text(start_ms: int) -> str:
@@ -22,6 +24,11 @@ def start_text(start_ms: int) -> str:
 def frame_id(start: str, source: str, sequence: int) -> str:
     """Return the id of a frame."""
     return f"{start}-{source}-{sequence:09}"
+
+
+def is_frame_file(name: str) -> bool:
+    """Return True if a file has the name of a frame: no other file is ever deleted."""
+    return _FRAME_FILE.fullmatch(name) is not None
 
 
 def utc_text(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
-from adq_edge.core.errors import StationError
+from adq_edge.core.errors import StationError, StorageError
 from adq_edge.core.reading import read_regular
 
 _LONGEST = 4096
@@ -28,10 +28,14 @@ def read_secret(name: str, value: Optional[str], path: Optional[Path]) -> Option
     if path is None:
         secret = value
     else:
+        where = f"{name}_file {path}"
         try:
             secret = read_regular(path, _LONGEST).decode("utf-8-sig").strip()
+        except StorageError as error:
+            raise StorageError(error.what, where=where, fix=error.fix) from error
         except UnicodeDecodeError:
-            raise StationError("is no text in UTF-8", where=path, fix=f"Write the {name} into it") from None
+            raise StationError("is no text in UTF-8", where=where, fix=f"Write the {name} into it") from None
     if secret == "":
-        raise StationError(f"the {name} is empty", where=path, fix=f"Give a {name}, or remove the key")
+        named = None if path is None else f"{name}_file {path}"
+        raise StationError(f"the {name} is empty", where=named, fix=f"Give a {name}, or remove the key")
     return secret

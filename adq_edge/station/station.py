@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Dict, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 import numpy as np
 
@@ -100,11 +100,14 @@ class Station:
 
     def _check(self) -> None:
         for source in self.config.sources.values():
-            source.source.check()
+            with _errors_of(f"source {source.name}"):
+                source.source.check()
         for sink in self.config.sinks.values():
-            sink.sink.check()
-        for service in self.config.services.values():
-            service.check()
+            with _errors_of(f"sink {sink.name}"):
+                sink.sink.check()
+        for name, service in self.config.services.items():
+            with _errors_of(f"service {name}"):
+                service.check()
         problems: Dict[str, AdqError] = {}
         for name, source in self.config.sources.items():
             try:
@@ -233,3 +236,13 @@ class Station:
         count = self._store.close()
         if count:
             self.conditions.report("store", f"{count} verdicts could neither be written nor delivered")
+
+
+@contextlib.contextmanager
+def _errors_of(part: str) -> Iterator[None]:
+    """Let errors name the part of the station that has the problem."""
+    try:
+        yield
+    except AdqError as error:
+        where = part if error.where is None else f"{part}: {error.where}"
+        raise type(error)(error.what, where=where, fix=error.fix) from error

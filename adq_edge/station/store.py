@@ -21,6 +21,7 @@ from adq_edge.core.transactions.locks import make_lock, release, try_lock
 from adq_edge.station.conditions import Conditions
 from adq_edge.station.database import Database, Entry
 from adq_edge.station.events import Message, Ticket
+from adq_edge.station.folders import check_folder
 from adq_edge.station.image_files import NO_IMAGES, ImageFiles, KeptImages
 from adq_edge.station.options import StoreOptions
 from adq_edge.station.retention import Retention
@@ -61,9 +62,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock_file = make_lock(folder / _LOCK)
         try:
-            if not try_lock(self._lock_file):
-                fix = "Stop it, or name another folder with 'folder' of [store]"
-                raise StationError("another station uses this store", where=folder, fix=fix)
+            _require_lock(self._lock_file, folder)
             self._database = Database(folder / _FILE, options.sync == "full")
             self.start = self._database.new_start()
             self.images = ImageFiles(folder)
@@ -308,6 +307,34 @@ class Store:
         release(self._lock_file)
         self._lost += sum(1 for one in self._entries if one.sinks)
         return self._lost
+
+
+def check_store(folder: Path) -> None:
+    """Check that a folder can be used as a store; nothing in it is changed.
+
+    Raises:
+        StationError: another station uses the folder, or the file in it is no store.
+        StorageError: the folder cannot be made or written to.
+    """
+    check_folder(folder)
+    if not (folder / _FILE).exists():
+        return
+    with storage_errors(folder):
+        lock = make_lock(folder / _LOCK)
+    try:
+        _require_lock(lock, folder)
+        Database(folder / _FILE, sync=False).close_connection()
+    except sqlite3.Error as error:
+        raise _explain(error, folder) from error
+    finally:
+        release(lock)
+
+
+def _require_lock(lock: int, folder: Path) -> None:
+    """Lock a store; raise a StationError if another station has locked it."""
+    if not try_lock(lock):
+        fix = "Stop it, or name another folder with 'folder' of [store]"
+        raise StationError("another station uses this store", where=folder, fix=fix)
 
 
 def _explain(error: sqlite3.Error, folder: Path) -> AdqError:

@@ -66,8 +66,9 @@ def parse_table(kind: Type[Options], values: Mapping[str, Any], place: Place) ->
 
     The keys of the table are the fields of the dataclass: bool, int, float, str, `Path`, an enumeration with
     text values, a tuple or mapping of them, or one of several. A relative path starts at the station file,
-    `~` at the user's folder. A text may name an environment variable: `${MQTT_PASSWORD}`. A method `check`
-    of the dataclass may raise a ValueError with what is wrong.
+    `~` at the user's folder. A text may name an environment variable: `${MQTT_PASSWORD}`. A method
+    `located_in(folder)` of the dataclass may return it with relative paths in texts joined to a folder. A
+    method `check` may raise a ValueError with what is wrong.
 
     Raises:
         StationError: an unknown or missing key, a value of another type, or an impossible value.
@@ -81,6 +82,9 @@ def parse_table(kind: Type[Options], values: Mapping[str, Any], place: Place) ->
     hints = get_type_hints(kind)
     try:
         options = kind(**{name: _convert(name, values[name], hints[name], place) for name in values})
+        locate = getattr(options, "located_in", None)
+        if locate is not None:
+            options = locate(place.folder)
         check = getattr(options, "check", None)
         if check is not None:
             check()

@@ -22,7 +22,7 @@ def tls_context(ca_file: Optional[Path]) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except (OSError, ssl.SSLError) as error:
         what = f"cannot be used as certificates ({first_line(error)})"
-        raise StationError(what, where=ca_file, fix="Name a file in PEM") from error
+        raise StationError(what, where=f"ca_file {ca_file}", fix="Name a file in PEM") from error
 
 
 def load_certificate(context: ssl.SSLContext, certificate: Path, key: Optional[Path]) -> None:
@@ -41,7 +41,7 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Optional[P
     except (OSError, ssl.SSLError) as error:
         what = f"cannot be used as a certificate with its key ({first_line(error)})"
         fix = "Name certificate and key in PEM, without a password"
-        raise StationError(what, where=certificate, fix=fix) from error
+        raise StationError(what, where=f"certificate {certificate}", fix=fix) from error
 
 
 def explain_tls(error: ssl.SSLError, where: str) -> StationError:

@@ -12,8 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adq_edge.core.errors import AdqError
+from adq_edge.core.errors import AdqError, StorageError
+from adq_edge.station.conditions import Conditions
 from adq_edge.station.config import parse_config, read_config
+from adq_edge.station.engines import open_inspector
+from adq_edge.station.options import EngineOptions, StoreOptions
+from adq_edge.station.sources.base import Source
+from adq_edge.station.store import Store, check_store
 from adq_edge.station.tables import Place
 from factories.command_line import run_cli
 from factories.parts import write_fitted_engine, write_part
@@ -43,6 +48,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_part(folder / "inbox" / "a.png", "bolt", 1)
     write_part(folder / "inbox" / "b.png", "nut", 2, is_defective=True)
     return folder
+
+
+CAMERA = {"top": {"type": "camera", "device": 0}}
 
 
 def document(**tables: Any) -> Dict[str, Any]:
@@ -91,6 +99,60 @@ MISTAKES = {
     "a variable": (
         document(sinks={"x": {"type": "json-lines", "file": "${ADQ_NO_SUCH}"}}),
         ["file needs the environment variable ADQ_NO_SUCH, which is not set"],
+    ),
+    "no such camera": (
+        document(sources={"button": {"type": "stdin", "camera": "tpo"}, **CAMERA}),
+        ["[sources.button]", "no camera named 'tpo'", "Set camera to one of: top"],
+    ),
+    "a trigger of no camera": (
+        document(sources={"button": {"type": "http", "camera": "in"}, "in": {"type": "calls"}}),
+        ["no camera named 'in'", 'Add [sources.NAME] with type = "camera"'],
+    ),
+    "a negative number": (
+        document(sources={"top": {"type": "camera", "device": -1}}),
+        ["[sources.top]", "device is -1, not 0 or more"],
+    ),
+    "one camera twice": (
+        document(sources={**CAMERA, "side": {"type": "camera", "device": "/dev/video0"}}),
+        ["[sources.side]", "needs the camera /dev/video0, which [sources.top] has"],
+    ),
+    "one port twice": (
+        document(web={"port": 4840}, sinks={"plc": {"type": "opcua"}}),
+        ["needs port 4840, which [sinks.plc] has"],
+    ),
+    "one file twice": (
+        document(
+            sinks={"a": {"type": "json-lines", "file": "x"}, "b": {"type": "json-lines", "file": "./x"}}
+        ),
+        ["[sinks.b]", "needs the file ", "which [sinks.a] has"],
+    ),
+    "one folder twice": (
+        document(sinks={"a": {"type": "images", "folder": "s"}}, store={"folder": "s"}),
+        ["[sinks.a]", "needs the folder ", "which [store] has"],
+    ),
+    "files moved twice": (
+        document(sources={name: {"type": "folder", "folder": "x", "after": "move"} for name in ("a", "b")}),
+        ["[sources.b]", "needs the files of ", "which [sources.a] has"],
+    ),
+    "images judged again": (
+        document(
+            sources={"in": {"type": "folder", "folder": ".", "recursive": True}},
+            sinks={"bad": {"type": "images", "folder": "rejects"}},
+        ),
+        ["[sinks.bad]", "writes images below ", "which [sources.in] watches"],
+    ),
+    "too high a rate": (
+        document(engines={"e": {"file": "x", "false_rejects": 5}}),
+        ["[engines.e]", "false_rejects is 5", "to below 100 %"],
+    ),
+    "a negative area": (
+        document(engines={"e": {"file": "x", "min_area": "-1%"}}),
+        ["[engines.e]", "min_area is '-1%', not 0 or more pixels"],
+    ),
+    "no threads": (document(engines={"e": {"file": "x", "threads": 0}}), ["threads is 0, not 1 to"]),
+    "no runtime": (
+        document(engines={"e": {"file": "x", "runtime": "onnx"}}),
+        ["[engines.e]", "runtime is 'onnx', not one of onnxruntime, openvino"],
     ),
     "a rate": (
         document(engines={"e": {"file": "x", "false_rejects": "many"}}),
@@ -177,6 +239,81 @@ def test_check_finds_every_problem_and_starts_nothing(place: Path):
         "good.toml",
         "inbox",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("/proc/adq-edge", "cannot be written to"),
+        ("/proc/adq-edge/store", "cannot be written to"),
+        ("file", "is a file, not a folder"),
+        ("file/store", "is a file, not a folder"),
+        ("nowhere", "is a link to nothing, not a folder"),
+        ("x" * 300, "file name too long"),
+    ],
+)
+def test_store_that_cannot_be_created_is_found_before_the_start(tmp_path: Path, name: str, reason: str):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "store")
+    with pytest.raises(StorageError, match=reason):
+        check_store(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
+
+
+def test_store_that_cannot_be_used_is_found_before_the_start(tmp_path: Path):
+    check_store(tmp_path / "new" / "store")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "verdicts.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(AdqError, match="cannot be used as a store"):
+        check_store(tmp_path)
+    (tmp_path / "verdicts.sqlite").unlink()
+    store = Store(tmp_path, StoreOptions(), [], Conditions())
+    with pytest.raises(AdqError, match="another station uses this store"):
+        check_store(tmp_path)
+    store.close()
+    check_store(tmp_path)
+
+
+def test_hints_name_the_keys_of_the_station_file(place: Path):
+    engine = place / "engines" / "parts.onnx"
+    cases = {
+        place / "engines": f'a folder of engines, not an engine. Set file = "{engine}".',
+        Path(f"{engine}.json"): f'the sidecar of an engine, not an engine. Set file = "{engine}".',
+        place / "inbox" / "a.png": "an image, not an engine. Set file to an engine that build wrote.",
+    }
+    for file, message in cases.items():
+        with pytest.raises(AdqError) as caught:
+            open_inspector(EngineOptions(file))
+        assert str(caught.value) == f"{file}: {message}"
+    with pytest.raises(AdqError, match=r"Omit runtime\b"):
+        open_inspector(EngineOptions(engine, runtime="tensorrt"))
+
+
+def test_folder_that_files_are_moved_to_is_tried(place: Path):
+    options = {"type": "folder", "folder": "inbox", "after": "move"}
+
+    def source_to(target: str) -> Source:
+        values = document(sources={"in": {**options, "moved_to": target}})
+        return parse_config(values, Place("station.toml", place, "")).sources["in"].source
+
+    source_to("done").check()
+    source_to("done").probe()
+    with pytest.raises(AdqError, match="is the watched folder"):
+        source_to("inbox/../inbox").check()
+    with pytest.raises(AdqError, match="cannot be written to"):
+        source_to("/proc/adq-edge").probe()
+
+
+def test_video_file_starts_at_the_station_file(tmp_path: Path):
+    def device_of(device: Any) -> Any:
+        sources = {"in": {"type": "camera", "device": device}}
+        config = parse_config(document(sources=sources), Place("station.toml", tmp_path, ""))
+        return config.sources["in"].source.options.device
+
+    assert device_of("clips/a.mp4") == str(tmp_path / "clips" / "a.mp4")
+    assert device_of("12") == 12  # environment variables are texts
+    for device in (0, "/dev/video0", "/abs/a.mp4", "rtsp://host/a.mp4", "videotestsrc ! appsink"):
+        assert device_of(device) == device
 
 
 @needs_toml

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,11 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adq_edge.core.errors import AdqError
 from adq_edge.station.conditions import Condition
+from adq_edge.station.engines import StationEngine
 from adq_edge.station.events import Trigger
 from adq_edge.station.sources import camera as camera_module
+from adq_edge.station.sources import folder as folder_module
 from adq_edge.station.sources.stdin import parse_trigger
-from adq_edge.station.sources.video_capture import show_device
+from adq_edge.station.sources.video_capture import Settings, open_capture, show_device
 from adq_edge.station.station import Station
 from factories.command_line import run_cli
 from factories.parts import draw_part, write_fitted_engine
@@ -132,6 +137,63 @@ def test_every_image_of_a_video_file_is_judged(engine: Path, tmp_path: Path):
     assert [line["verdict"] for line in lines] == ["defective" if n == 5 else "good" for n in range(8)]
 
 
+def test_video_file_that_ends_early_is_a_problem_of_the_station(engine: Path, tmp_path: Path):
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (64, 64))
+    for number in range(40):
+        writer.write(draw_part("bolt", number, size=64)[..., ::-1])
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = run_cli("run", "-q", "--source", "cut.avi", "--engine", engine, cwd=tmp_path)
+    assert done.returncode == 1
+    assert 0 < len(done.stdout.splitlines()) < 36
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"source first: cut\.avi ends after \d+ of 40 images\. It is damaged", line)
+
+
+def test_files_with_any_name_or_in_a_format_that_is_not_read_have_a_verdict(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(folder_module, "_INCOMPLETE_S", 0.1)
+    inbox, sink = tmp_path / "inbox", WaitingSink()
+    (inbox / "sub").mkdir(parents=True)
+    names = [b"\xff\xfe.png", b"line\nbreak.png", b"sub/\x1b[31m.png", "größe\u202e.png".encode()]
+    for number, name in enumerate(names):
+        Path(os.fsdecode(os.fsencode(str(inbox)) + b"/" + name)).write_bytes(encoded(number))
+    (inbox / "raw.dng").write_bytes(b"II*\0 no picture")
+    sources = folder_table(inbox, after="move", recursive=True, moved_to=str(inbox / ".." / "inbox" / "done"))
+    for _ in range(2):  # nothing is left for the second start
+        with Station(with_sinks(station_config(engine, tmp_path, sources=sources), sink)) as station:
+            records = sink.wait_for(5)
+            wait_until(lambda: sum(one.is_file() for one in (inbox / "done").rglob("*")) == 5, station)
+    verdicts = {Path(record["image"]).suffix: record["verdict"] for record in records}
+    assert verdicts == {".png": "good", ".dng": "cannot judge"}
+    assert len(records) == 5
+
+
+def test_files_are_moved_while_others_wait(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for number in range(30):
+        (inbox / f"{number:02}.png").write_bytes(encoded(number))
+    proceed = threading.Semaphore(0)
+    inspect = StationEngine.inspect
+
+    def waiting(self: StationEngine, *arguments: Any) -> Any:
+        proceed.acquire(timeout=WAIT_S)
+        return inspect(self, *arguments)
+
+    monkeypatch.setattr(StationEngine, "inspect", waiting)
+    sources = folder_table(inbox, after="delete", queue=2)
+    with Station(station_config(engine, tmp_path, sources=sources)) as station:
+        for _ in range(10):
+            proceed.release()
+        wait_until(lambda: len(list(inbox.iterdir())) <= 24, station)
+        for _ in range(40):
+            proceed.release()
+        wait_until(lambda: not list(inbox.iterdir()), station)
+
+
 class FakeCapture:
     """A camera whose images a test gives out; None for a failure."""
 
@@ -181,6 +243,26 @@ def test_camera_that_is_gone_or_frozen_is_reported_and_opened_again(
     texts = [str(one.problem) for one in problems if one.subject == "source top"]
     assert any("frozen" in text for text in texts)
     assert any("camera 0: no image for 0.05 s" in text for text in texts)
+
+
+def test_camera_that_does_not_answer_is_reported(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    proceed = threading.Event()
+
+    class Hanging(FakeCapture):
+        def read(self) -> Any:
+            proceed.wait(WAIT_S)
+            return True, part_image(1)[..., ::-1]
+
+    monkeypatch.setattr(camera_module, "open_capture", lambda *arguments: Hanging())
+    monkeypatch.setattr(camera_module, "_HANGS_S", 0.1)
+    monkeypatch.setattr(camera_module.CameraSource, "probe", lambda self: None)
+    sources = {"top": {"type": "camera", "device": 0, "silent_s": 0.05, "frozen_s": 0}}
+    with Station(station_config(engine, tmp_path, sources=sources)) as station:
+        wait_until(lambda: "camera 0: does not answer" in str(station.conditions.current), station)
+        proceed.set()
+        wait_until(lambda: not station.conditions.current, station)
 
 
 def test_free_camera_judges_its_newest_image_whenever_the_engine_is_ready(
@@ -235,6 +317,22 @@ def test_lines_of_standard_input_are_triggers(engine: Path, tmp_path: Path):
     assert "missing.png" in reasons[3]
 
 
+def test_pipeline_that_cannot_be_opened_is_not_taken_for_a_device():
+    with pytest.raises(AdqError, match=r"OpenCV with GStreamer|end it with appsink"):
+        open_capture("nosuchelement ! appsink", Settings(), 1.0)
+
+
 def test_password_of_a_camera_is_not_shown():
     assert show_device("rtsp://user:secret@10.0.0.5/live") == "rtsp://10.0.0.5/live"
+    for device in (
+        "rtsp://user:secr@et@10.0.0.5/live",
+        "rtsp://user:secr/et@10.0.0.5/live",
+        "http://10.0.0.5/video?user=a&pwd=secret",
+        "rtspsrc location=rtsp://user:secret@10.0.0.5/live ! appsink",
+        "rtspsrc location=rtsp://10.0.0.5/live user-id=a user-pw=secret ! appsink",
+    ):
+        assert "10.0.0.5" in show_device(device)
+        assert "secr" not in show_device(device)
     assert show_device(0) == "camera 0"
+    assert show_device("rtsp://10.0.0.5/live@1") == "rtsp://10.0.0.5/live@1"
+    assert show_device("/videos/a@b?.mp4") == "/videos/a@b?.mp4"

@@ -27,7 +27,7 @@ from factories.stations import WAIT_S
 
 
 def record(number: int, verdict: str = "good", size: int = 0) -> Dict[str, Any]:
-    return {"id": f"start-line-{number:09}", "source": "line", "verdict": verdict, "reason": "x" * size}
+    return {"id": f"1startaaa-line-{number:09}", "source": "line", "verdict": verdict, "reason": "x" * size}
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def opened(folder: Path, *sinks: str, **options: Any) -> Iterator[Store]:
 
 
 def add(store: Store, *numbers: int, sinks: Any = ("peer",), **values: Any) -> List[Ticket]:
-    tickets = [Ticket(f"start-line-{number:09}") for number in numbers]
+    tickets = [Ticket(f"1startaaa-line-{number:09}") for number in numbers]
     for number, ticket in zip(numbers, tickets):
         store.add(record(number, size=values.get("size", 0)), ticket, sinks)
     return tickets
@@ -188,15 +188,20 @@ def test_ids_rise_from_start_to_start_also_if_the_clock_goes_back(
         assert store.start == first + 1
 
 
-def test_images_of_a_killed_station_are_deleted(tmp_path: Path):
+def test_images_of_a_killed_station_are_deleted_and_no_other_files(tmp_path: Path):
+    others = [tmp_path / "images" / "bolt" / name for name in ("part.png", "cam1-line-000000002.png")]
+    others[0].parent.mkdir(parents=True)
+    for path in others:
+        path.write_bytes(b"of the user")
     with opened(tmp_path) as store:
         wait_stored(add(store, 1, sinks=()))
     for number in (1, 2):
-        path = tmp_path / "images" / "2026-11-30" / f"start-line-{number:09}.map.jpg"
+        path = tmp_path / "images" / "2026-11-30" / f"1startaaa-line-{number:09}.map.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     with opened(tmp_path):
-        assert [path.name for path in path.parent.iterdir()] == ["start-line-000000001.map.jpg"]
+        assert [path.name for path in path.parent.iterdir()] == ["1startaaa-line-000000001.map.jpg"]
+    assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize("content", [b"no database, but text" * 100, b"SQLite format 3\0" + bytes(5000)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, Optional, Type
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Sequence, Type
 
 from adq_edge.station.events import Decided
 from adq_edge.station.sources.base import NoOptions
@@ -34,6 +34,10 @@ class Service(abc.ABC):
             AdqError: it cannot; one line with what, where and what to do.
         """
         return
+
+    def claims(self) -> Sequence[str]:
+        """Return what no other part of the station may use, such as `port 8080`."""
+        return ()
 
     @abc.abstractmethod
     def start(self, station: StationView) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Mapping, Optional, Sequence, Tuple, Type
 
 from adq_edge.station.events import VERDICTS, Message
@@ -71,6 +72,15 @@ class Sink(abc.ABC):
     def wants(self, record: Mapping[str, Any]) -> bool:
         """Return True if a record is sent to this sink; `verdicts` of the sink's table is applied before."""
         return True
+
+    def claims(self) -> Sequence[str]:
+        """Return what no other part of the station may use, such as `the file log.jsonl`."""
+        return ()
+
+    @property
+    def image_folder(self) -> Optional[Path]:
+        """The folder that images are written below; None if there is none."""
+        return None
 
     def attach(self, station: StationView) -> None:
         """Take what the sink may know of its station; called once, before `open`."""

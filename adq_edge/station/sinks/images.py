@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 
-from adq_edge.core.files import storage_errors
+from adq_edge.core.files import real_path, storage_errors
 from adq_edge.station.events import Message
 from adq_edge.station.folders import check_folder
+from adq_edge.station.records import is_frame_file
 from adq_edge.station.sinks.base import Sink
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -53,6 +54,15 @@ class ImageSink(Sink):
         """Check that the folder can be written to."""
         check_folder(self.options.folder)
 
+    def claims(self) -> Sequence[str]:
+        """Return the folder."""
+        return [f"the folder {real_path(self.options.folder)}"]
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder."""
+        return Path(self.options.folder)
+
     def open(self) -> None:
         """Make the folder, and add up the files that are in it."""
         with storage_errors(self.options.folder):
@@ -80,10 +90,11 @@ class ImageSink(Sink):
         self._size += len(text)
 
     def _files(self) -> Iterator[Path]:
-        """Yield the files of this sink, the oldest days first."""
+        """Yield the files of this sink, the oldest days first; files of others are never deleted."""
         for day in sorted(self.options.folder.iterdir()):
             if _DAY.fullmatch(day.name) and day.is_dir():
-                yield from sorted(day.glob("*/*"), key=lambda path: path.name)
+                own = (path for path in day.glob("*/*") if is_frame_file(path.name))
+                yield from sorted(own, key=lambda path: path.name)
 
     def _delete_oldest(self) -> None:
         for path in list(self._files()):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Optional, Sequence, Set
 
 from adq_edge.core.errors import StorageError
-from adq_edge.core.files import storage_errors
+from adq_edge.core.files import real_path, storage_errors
 from adq_edge.station.events import Message
 from adq_edge.station.folders import check_folder
 from adq_edge.station.sinks.base import Sink
@@ -69,14 +69,24 @@ class JsonLinesSink(Sink):
         if path.is_dir():
             raise StorageError("is a folder, not a file", where=path, fix="Name a file")
         check_folder(path.parent)
-        if path.exists() and not os.access(str(path), os.W_OK):
-            raise StorageError("cannot be written to", where=path, fix="Choose another file")
+        with storage_errors(path):
+            if path.exists() and not path.is_file():
+                raise StorageError("is a device or a pipe, not a file", where=path, fix="Name a file")
+            if path.exists():
+                path.open("ab").close()
+                _require_own(path)
+
+    def claims(self) -> Sequence[str]:
+        """Return the file."""
+        return [f"the file {real_path(self.options.file)}"]
 
     def open(self) -> None:
         """Open the file, and cut a line that a crash has left incomplete."""
         path = self.options.file
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _require_own(path)
             self._file = path.open("ab+")
             self._written = _repair(self._file)
 
@@ -116,6 +126,17 @@ class JsonLinesSink(Sink):
     def describe(self) -> str:
         """Return the file."""
         return str(self.options.file)
+
+
+def _require_own(path: Path) -> None:
+    """Raise a StorageError if a file holds something else than verdicts: its last line would be cut."""
+    with path.open("rb") as file:
+        head = file.read(_TAIL)
+    line, end, _ = head.partition(b"\n")
+    is_own = _id_of(line) is not None if end else not head or head.startswith(b'{"')
+    if not is_own:
+        fix = "Name another file, or move it away"
+        raise StorageError("exists and holds no verdicts", where=path, fix=fix)
 
 
 def _repair(file: IO[bytes]) -> Set[str]:

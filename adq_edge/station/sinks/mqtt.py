@@ -64,6 +64,10 @@ class MqttSink(Sink):
         finally:
             broker.close()
 
+    def claims(self) -> Sequence[str]:
+        """Return the client's identifier: a broker lets one client have it."""
+        return self.options.claims()
+
     def attach(self, station: StationView) -> None:
         """Publish the station's problems from now on."""
         self._station = station

@@ -114,6 +114,10 @@ class OpcUaSink(Sink):
             fix = "End the program that uses the port, or set another port"
             raise StationError(what, where=self.describe(), fix=fix) from error
 
+    def claims(self) -> Sequence[str]:
+        """Return the port."""
+        return [f"port {self.options.port}"]
+
     def attach(self, station: StationView) -> None:
         """Show the sources and the problems of the station."""
         self._station = station

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import hashlib
 import hmac
 import http.client
+import socket
 import ssl
+import threading
 import time
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from adq_edge.core.errors import StationError, first_line
@@ -157,9 +160,10 @@ class WebhookSink(Sink):
         assert connection is not None
         parts = urlsplit(self.options.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body, self._headers(identifier, body))
-        answer = connection.getresponse()
-        answer.read(_MOST_ANSWER)
+        with _limited(connection, self.options.timeout_s):
+            connection.request("POST", target, body, self._headers(identifier, body))
+            answer = connection.getresponse()
+            answer.read(_MOST_ANSWER)
         if not answer.isclosed():  # more than anyone should answer
             connection.close()
         return answer.status, answer.reason
@@ -210,6 +214,31 @@ class WebhookSink(Sink):
     def describe(self) -> str:
         """Return the address, without its query, which may hold a key."""
         return self.options.url.partition("?")[0]
+
+
+@contextlib.contextmanager
+def _limited(connection: http.client.HTTPConnection, timeout_s: float) -> Iterator[None]:
+    """Raise a TimeoutError if the block takes longer; the limit of a socket starts again at each byte."""
+    is_late = threading.Event()
+
+    def give_up() -> None:
+        is_late.set()
+        with contextlib.suppress(OSError):
+            if connection.sock is not None:
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # also below TLS
+
+    timer = threading.Timer(timeout_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not is_late.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if is_late.is_set():
+        raise TimeoutError("timed out")
 
 
 def sign(key: bytes, identifier: str, seconds: str, body: bytes) -> str:

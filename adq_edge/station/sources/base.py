@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
-from typing import Any, ClassVar, Optional, Type
+from pathlib import Path
+from typing import Any, ClassVar, Optional, Sequence, Type
 
 import numpy as np
 
@@ -83,6 +84,20 @@ class Source(abc.ABC):
             DataError: the source is no camera, or gives no image in time.
         """
         raise DataError("takes no images on request", where=f"source {self.name}", fix="Name a camera")
+
+    @property
+    def gives_images(self) -> bool:
+        """True if another source may ask for images (`capture`)."""
+        return type(self).capture is not Source.capture
+
+    def claims(self) -> Sequence[str]:
+        """Return what no other part of the station may use, such as `the camera /dev/video0`."""
+        return ()
+
+    @property
+    def watched_folder(self) -> Optional[Path]:
+        """The folder whose images are judged, with all folders below it; None if there is none."""
+        return None
 
     @property
     def needs_engine(self) -> bool:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
+import re
 import threading
 import time
 import zlib
-from typing import Any, Optional, Union
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
 
 import numpy as np
 
 from adq_edge.core.errors import DataError
+from adq_edge.core.files import real_path
 from adq_edge.station.events import Trigger
 from adq_edge.station.intake import Intake
 from adq_edge.station.sources.base import Policy, Source
 from adq_edge.station.sources.video_capture import (
     Settings,
+    count_images,
     find_video_file,
     open_capture,
     read_rgb,
     show_device,
 )
 
+_NUMBER = re.compile(r"\d{1,3}", re.ASCII)
 _STEP = 8
 """Every eighth pixel of every eighth row tells whether two images are equal."""
 _PAUSE_S = 0.02
+_HANGS_S = 10.0
+"""Least time without an answer of a device after which it hangs."""
+_WHOLE_SHARE = 0.9
+"""A video file with less than this share of the images that its header states ends early."""
 _PROBLEM_PAUSE_S = 1.0
 """Time between two verdicts of a frozen camera that runs freely."""
 
@@ -64,8 +74,17 @@ class CameraOptions:
     silent_s: float = 5.0
     frozen_s: float = 5.0
 
+    def located_in(self, folder: Path) -> CameraOptions:
+        """Return the options with the path of a video file joined to a folder, and a number as one."""
+        if isinstance(self.device, str) and _NUMBER.fullmatch(self.device):  # of an environment variable
+            return dataclasses.replace(self, device=int(self.device))
+        file = find_video_file(self.device)
+        return self if file is None else dataclasses.replace(self, device=str(folder / file))
+
     def check(self) -> None:
         """Raise a ValueError if a value is impossible."""
+        if isinstance(self.device, int) and self.device < 0:
+            raise ValueError(f"device is {self.device}, not 0 or more")
         for name in ("rate", "width", "height", "fps", "silent_s"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value <= 1e6:
@@ -106,7 +125,7 @@ class CameraSource(Source):
         self._image: Optional[np.ndarray] = None
         self._count = 0
         self._problem: Optional[str] = "is not open"
-        self._next_s = 0.0
+        self._next_s = self._answered = 0.0
 
     @property
     def needs_engine(self) -> bool:
@@ -123,8 +142,36 @@ class CameraSource(Source):
         finally:
             capture.release()
 
+    def claims(self) -> Sequence[str]:
+        """Return the device of a USB camera: one program at a time can open it."""
+        device = self.options.device
+        path = f"/dev/video{device}" if isinstance(device, int) else device
+        return [f"the camera {real_path(path)}"] if path.startswith("/dev/") else ()
+
     def run(self, intake: Intake) -> None:
         """Read images until the station ends, or the video file does."""
+        ended = threading.Event()
+        self._answered = time.monotonic()
+        threading.Thread(
+            target=self._watch, args=(intake, ended), name=f"watch {self.name}", daemon=True
+        ).start()
+        try:
+            self._run(intake)
+        finally:
+            ended.set()
+
+    def _watch(self, intake: Intake, ended: threading.Event) -> None:
+        """Report a device that neither opens nor returns from a read: the thread that reads it hangs."""
+        limit = max(_HANGS_S, 2.0 * self.options.silent_s)
+        while not ended.wait(limit / 10.0):
+            if time.monotonic() - self._answered > limit:
+                where = show_device(self.options.device)
+                what = f"does not answer since {limit:g} s"
+                intake.report(
+                    str(DataError(what, where=where, fix="Check the camera, or start the station again"))
+                )
+
+    def _run(self, intake: Intake) -> None:
         try:
             capture = open_capture(self.options.device, self.options.settings, self.options.silent_s)
         except DataError as error:
@@ -140,13 +187,20 @@ class CameraSource(Source):
             capture.release()
 
     def _judge_all(self, capture: Any, intake: Intake) -> None:
-        """Submit each image of a video file."""
-        while True:
+        """Submit each image of a video file; report one that ends early."""
+        expected = count_images(capture)
+        for number in itertools.count():
             image = read_rgb(capture)
+            self._answered = time.monotonic()
             if image is None:
+                if number < _WHOLE_SHARE * expected:
+                    where = show_device(self.options.device)
+                    what = f"{where} ends after {number} of {expected} images"
+                    intake.report(f"{what}. It is damaged, or was not complete.")
                 return
             intake.report(None)
             while not intake.has_room():
+                self._answered = time.monotonic()
                 if intake.wait(_PAUSE_S / 10.0):
                     return
             intake.submit(Trigger(image=image))
@@ -156,7 +210,7 @@ class CameraSource(Source):
         freeze, last = _Freeze(), time.monotonic()
         while not intake.is_stopping:
             image = read_rgb(capture)
-            now = time.monotonic()
+            now = self._answered = time.monotonic()
             if image is None:
                 if now - last > self.options.silent_s:
                     what = f"no image for {self.options.silent_s:g} s"

@@ -10,17 +10,20 @@ import queue
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from adq_edge.core.errors import AdqError, StationError
-from adq_edge.core.files import storage_errors
+from adq_edge.core.errors import AdqError, StationError, StorageError
+from adq_edge.core.files import real_path, storage_errors
 from adq_edge.core.images.encoded import check_image
-from adq_edge.core.images.folders import IMAGE_SUFFIXES, is_hidden, list_folder
+from adq_edge.core.images.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden, list_folder
 from adq_edge.core.images.imaging import read_product_file
+from adq_edge.core.text import printable_message
 from adq_edge.station.events import Trigger
+from adq_edge.station.folders import check_folder
 from adq_edge.station.intake import Intake
 from adq_edge.station.sources.base import Source
 
+_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
 _IDLE_SHARE = 5.0
 """The pause after a look at a folder is at least this many times as long as the look."""
 _INCOMPLETE_S = 5.0
@@ -95,32 +98,53 @@ class FolderSource(Source):
         self._seen: Dict[Path, _State] = {}
         self._submitted: Dict[Path, str] = {}
         self._stored: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._unread: Optional[str] = None
 
     def check(self) -> None:
         """Raise a StationError if judged files would be judged again where they are moved to."""
         target, folder = self.options.target, self.options.folder
-        if self.options.after is After.MOVE and (target == folder):
-            raise StationError("is the watched folder", where=f"moved_to of source {self.name}")
+        if self.options.after is After.MOVE and real_path(target) == real_path(folder):
+            fix = "Name another folder"
+            raise StationError("is the watched folder", where=f"moved_to of source {self.name}", fix=fix)
 
     def probe(self) -> None:
         """Check that the folder is there, and that files can be moved or deleted."""
         folder = self.options.folder
         with storage_errors(folder):
             list_folder(folder)
-        if self.options.after is not After.KEEP and not os.access(str(folder), os.W_OK):
+        if self.options.after is After.KEEP:
+            return
+        try:
+            check_folder(folder)
+        except StorageError as error:
             fix = "Set after = 'keep', or change its permissions"
-            raise StationError("files in it cannot be moved or deleted", where=folder, fix=fix)
+            what = f"files in it cannot be moved or deleted: {error.what}"
+            raise StationError(what, where=folder, fix=fix) from error
+        if self.options.after is After.MOVE:
+            check_folder(self.options.target)
+
+    def claims(self) -> Sequence[str]:
+        """Return the files, if they are moved or deleted: another source would miss some of them."""
+        if self.options.after is After.KEEP:
+            return ()
+        return [f"the files of {real_path(self.options.folder)}"]
+
+    @property
+    def watched_folder(self) -> Optional[Path]:
+        """The folder, if the folders in it are watched too."""
+        return Path(self.options.folder) if self.options.recursive else None
 
     def run(self, intake: Intake) -> None:
         """Submit complete files until the station ends."""
         while not intake.is_stopping:
             started = time.monotonic()
-            problem = self._finish_stored()
             files = self._complete_files()
             pause = max(self.options.poll_ms / 1000.0, _IDLE_SHARE * (time.monotonic() - started))
+            problem = self._finish_stored()
             for path, state in files:
                 self._submit(path, state, intake)
-            intake.report(problem)
+                problem = self._finish_stored()
+            intake.report(problem or self._unread)
             intake.wait(pause)
         intake.report(self._finish_stored())
 
@@ -146,16 +170,26 @@ class FolderSource(Source):
         return sorted(ready, key=lambda found: (found[1].changed_ns, found[0]))
 
     def _files(self) -> Iterator[Path]:
-        folders = [self.options.folder]
+        """Yield the image files, also those in formats that are not read: they cannot be judged."""
+        self._unread = None
         with storage_errors(self.options.folder):
-            while folders:
-                folder = folders.pop()
+            inside, names = list_folder(self.options.folder)
+        yield from _images(self.options.folder, names)
+        target = real_path(self.options.target)
+        folders = [self.options.folder / name for name in inside if self.options.recursive]
+        while folders:
+            folder = folders.pop()
+            if real_path(folder) == target:
+                continue
+            try:
                 inside, names = list_folder(folder)
-                if self.options.recursive:
-                    folders += [folder / name for name in inside if folder / name != self.options.target]
-                for name in names:
-                    if Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name):
-                        yield folder / name
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            except OSError as error:  # the others go on
+                self._unread = printable_message(f"{folder} cannot be read ({error.strerror or error})")
+                continue
+            folders += [folder / name for name in inside]
+            yield from _images(folder, names)
 
     def _name_of(self, path: Path) -> str:
         return path.relative_to(self.options.folder).as_posix()
@@ -187,7 +221,8 @@ class FolderSource(Source):
             try:
                 self._finish(path)
             except OSError as error:
-                failed[path] = f"{path} cannot be moved or deleted ({error.strerror or error})"
+                reason = error.strerror or error
+                failed[path] = printable_message(f"{path} cannot be moved or deleted ({reason})")
         for path in failed:
             self._stored.put(path)
         return next(iter(failed.values()), None)
@@ -204,6 +239,12 @@ class FolderSource(Source):
     def describe(self) -> str:
         """Return the folder."""
         return str(self.options.folder)
+
+
+def _images(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    for name in names:
+        if Path(name).suffix.lower() in _SUFFIXES and not is_hidden(name):
+            yield folder / name
 
 
 def _free_name(path: Path) -> Path:

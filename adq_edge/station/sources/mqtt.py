@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from adq_edge.core.errors import first_line
 from adq_edge.core.text import quoted
@@ -60,6 +60,10 @@ class MqttSource(Source):
             broker.connect()
         finally:
             broker.close()
+
+    def claims(self) -> Sequence[str]:
+        """Return the client's identifier: a broker lets one client have it."""
+        return self.options.claims()
 
     def run(self, intake: Intake) -> None:
         """Submit triggers until the station ends; connect again when the broker was away."""

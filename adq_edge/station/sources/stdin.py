@@ -65,6 +65,8 @@ def parse_trigger(line: str, camera: Optional[str]) -> Trigger:
         texts = [*values.values(), *(fields.values() if isinstance(fields, dict) else [fields, None])]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a value is no text")
+        if any("\0" in text for text in texts if isinstance(text, str)):
+            raise ValueError("a value has a NUL character")
     except (ValueError, RecursionError) as error:
         return Trigger(problem=f"not a trigger: {quoted(line)} ({error})")
     image = values.get("image")

@@ -16,8 +16,14 @@ from adq_edge.core.errors import DataError, MissingDependencyError
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_SECRETS = (
+    (re.compile(r"(?<=://)(?:[^/\s?:]*:[^\s?]*|[^/\s?]*)@"), ""),
+    (re.compile(r"(?<=\?)\S+"), "..."),
+    (re.compile(r"(?<=user-pw=)\S+"), "..."),
+)
+"""User and password of an address, its query, and the password of a GStreamer element."""
 _STREAM_FIX = "Check its address, its password and the network"
+_PIPELINE_FIX = "Try it with gst-launch-1.0, and end it with appsink"
 _DEVICE_FIX = "Check that it is plugged in, allowed for this user, and not used by another program"
 
 
@@ -31,7 +37,11 @@ class Settings(NamedTuple):
 
 def show_device(device: Union[int, str]) -> str:
     """Return a device for messages, without the password of an address."""
-    return f"camera {device}" if isinstance(device, int) else _PASSWORD.sub("", device)
+    if isinstance(device, int):
+        return f"camera {device}"
+    for pattern, shown in _SECRETS if _is_address(device) or is_pipeline(device) else ():
+        device = pattern.sub(shown, device)
+    return device
 
 
 def is_pipeline(device: Union[int, str]) -> bool:
@@ -74,7 +84,7 @@ def open_capture(device: Union[int, str], settings: Settings, timeout_s: float) 
         capture = None
     if capture is None or not capture.isOpened():
         fix = _DEVICE_FIX if path is None else "Convert it to a format that OpenCV reads"
-        fix = _STREAM_FIX if _is_address(device) else fix
+        fix = _STREAM_FIX if _is_address(device) else _PIPELINE_FIX if is_pipeline(device) else fix
         raise DataError("cannot be opened", where=show_device(device), fix=fix)
     wanted = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
     for name, value in zip(wanted, settings):
@@ -85,8 +95,7 @@ def open_capture(device: Union[int, str], settings: Settings, timeout_s: float) 
 
 def _open(device: Union[int, str], timeout_s: float) -> Any:
     if is_pipeline(device):
-        backends = {cv2.videoio_registry.getBackendName(one) for one in cv2.videoio_registry.getBackends()}
-        if "GSTREAMER" not in backends:
+        if not _has_gstreamer():
             fix = "Install the OpenCV of JetPack or of the Linux distribution"
             raise MissingDependencyError("a pipeline needs an OpenCV with GStreamer", fix=fix)
         return cv2.VideoCapture(device, cv2.CAP_GSTREAMER)
@@ -95,6 +104,23 @@ def _open(device: Union[int, str], timeout_s: float) -> Any:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         return cv2.VideoCapture(device, cv2.CAP_FFMPEG, limits)
     return cv2.VideoCapture(device)
+
+
+def count_images(capture: Any) -> int:
+    """Return the number of images that a video file states; 0 if it states none."""
+    try:
+        count = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    except cv2.error:
+        return 0
+    return int(count) if 0.0 < count < 1e9 else 0
+
+
+def _has_gstreamer() -> bool:
+    """Return True if OpenCV was built with GStreamer, or its plugin for it is there."""
+    registry = cv2.videoio_registry
+    backends = {registry.getBackendName(one) for one in registry.getBackends()}
+    has_backend = getattr(registry, "hasBackend", lambda backend: True)  # from OpenCV 4.5 on
+    return "GSTREAMER" in backends and bool(has_backend(cv2.CAP_GSTREAMER))
 
 
 def read_rgb(capture: Any) -> Optional[np.ndarray]:

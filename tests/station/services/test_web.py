@@ -162,6 +162,13 @@ def test_pages_of_other_sites_and_foreign_names_are_refused(client: Client) -> N
     assert client.request("GET", "/state", Host="evil.example").status == 403
     host = f"127.0.0.1:{client.address[1]}"
     assert client.request("GET", "/state", Host=host, Origin=f"http://{host}").status == 200
+    for name in ("[::1", "a:99999999", "", "\xff"):
+        assert client.request("GET", "/state", Host=name).status == 403
+        assert client.request("GET", "/nothing", Host=name).status == 404
+        assert client.request("POST", "/login", b"", Host=host, Origin=f"http://{name}").status == 403
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        headers = {"Host": host, "Sec-Fetch-Site": site}  # an image of another page sends no Origin
+        assert client.request("GET", "/verdicts?after=0", **headers).status == status
 
 
 def test_state_and_events_have_the_last_verdict_and_the_figures(client: Client) -> None:

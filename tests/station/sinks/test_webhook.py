@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -118,6 +121,24 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
         sink = sink_of(silent.getsockname()[1], timeout_s=0.2)
         with pytest.raises(AdqError, match="no answer \\(timed out\\)"):
             sink.send([message(1)])
+        sink.close()
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up_in_time() -> None:
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            for letter in "HTTP/1.1 200 OK\r\n" + 1000 * "X-A: b\r\n":
+                connection.sendall(letter.encode())
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        sink = sink_of(listener.getsockname()[1], timeout_s=0.6)
+        started = time.monotonic()
+        with pytest.raises(AdqError, match="no answer \\(timed out\\)"):
+            sink.send([message(1)])
+        assert time.monotonic() - started < 10.0  # all of it takes 160 s
         sink.close()
 
 

@@ -121,7 +121,7 @@ class App:
             await asyncio.sleep(_WRONG_TOKEN_S)
             raise RequestError(UNAUTHORIZED, "This is not the token of the station.")
         answer = Response(status_code=204)
-        is_secure = request.url.scheme == "https"
+        is_secure = request.scope["scheme"] == "https"
         answer.set_cookie(
             cookie_name(request),
             make_cookie(token),

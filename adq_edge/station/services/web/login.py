@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import Request
 
@@ -25,7 +25,7 @@ def require_user(request: Request, settings: ServerSettings) -> None:
     """
     require_own_page(request)
     if settings.token is None:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        host = _split(f"//{request.headers.get('host', '')}").hostname or ""
         if not (is_loopback(host) or host == settings.host.lower()):
             raise RequestError(FORBIDDEN, "The header Host names another machine. Set a token in [web].")
         return
@@ -36,15 +36,32 @@ def require_user(request: Request, settings: ServerSettings) -> None:
 
 
 def require_own_page(request: Request) -> None:
-    """Raise a RequestError for a request that the page of another site sends."""
+    """Raise a RequestError for a request that the page of another site sends.
+
+    Browsers send `Origin` with requests that change something, and `Sec-Fetch-Site` with all of them, such as
+    those for an image: fetching verdicts acknowledges them.
+    """
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+    is_foreign = origin is not None and _split(origin).netloc != request.headers.get("host", "")
+    if is_foreign or request.headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
         raise RequestError(FORBIDDEN, "Pages of other sites may not use the station.")
 
 
 def cookie_name(request: Request) -> str:
     """Return the name of the cookie: browsers send a cookie to all ports, and each may be another station."""
-    return f"{_COOKIE}-{request.url.port or request.url.scheme}"
+    try:
+        port = _split(f"//{request.headers.get('host', '')}").port
+    except ValueError:  # no number from 0 to 65535
+        port = None
+    return f"{_COOKIE}-{port or request.scope['scheme']}"
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address that a client has sent; empty ones if it is impossible."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def make_cookie(token: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from adq_edge.core.errors import AdqError, MissingDependencyError, StationError
 from adq_edge.station.events import Decided
@@ -47,6 +47,10 @@ class WebService(Service):
         self._certificates()
         self._bind().close()
 
+    def claims(self) -> Sequence[str]:
+        """Return the port."""
+        return [f"port {self.options.port}"] if self.options.port else ()
+
     def start(self, station: StationView) -> None:
         """Start the server, and return once it answers."""
         self._import_libraries()
@@ -68,7 +72,7 @@ class WebService(Service):
             target=self._run, args=(listener, started), name="web server", daemon=True
         )
         self._thread.start()
-        if not started.wait(_START_S):
+        if not (started.wait(_START_S) and self._server.started):
             raise StationError(
                 "the server does not start", where=self._url, fix="Free the machine, try again"
             )
