@@ -221,10 +221,11 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _table(document: Mapping[str, Any], name: str, place: Place) -> Mapping[str, Any]:
+def _table(document: Mapping[str, Any], name: str, place: Place, header: str = "") -> Mapping[str, Any]:
+    """Return a table of the file, empty if it is missing; `header` is what to write where it is none."""
     table = document.get(name, {})
     if not isinstance(table, dict):
-        raise StationError(f"{name} is not a table", where=str(place), fix=f"Write [{name}]")
+        raise StationError(f"{name} is not a table", where=str(place), fix=f"Write [{header or name}]")
     return table
 
 
@@ -232,7 +233,7 @@ def _named_tables(
     document: Mapping[str, Any], group: str, place: Place
 ) -> Iterator[Tuple[str, Mapping[str, Any], Place]]:
     """Yield name, values and place of each table below a group, such as `[sources.top]`."""
-    tables = _table(document, group, place)
+    tables = _table(document, group, place, f"{group}.NAME")
     for name in tables:
         inside = place.inside(f"{group}.{name}")
         if not _NAME.fullmatch(name):

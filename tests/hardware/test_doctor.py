@@ -53,12 +53,12 @@ def set_memory(monkeypatch: pytest.MonkeyPatch, swap_mb: float) -> None:
 
 
 def shown(diagnosis: Diagnosis) -> str:
-    """Return the printed tables and the next step."""
+    """Return the printed tables and the next step, with single blanks: lines of 80 letters are wrapped."""
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
         print_tables([machine_table(diagnosis.inventory)])
         print_tables([capabilities_table(diagnosis)])
-    return f"{screen.getvalue()}\n{next_step_line(diagnosis)}"
+    return " ".join(f"{screen.getvalue()}\n{next_step_line(diagnosis)}".split())
 
 
 def possible(diagnosis: Diagnosis) -> Dict[str, Optional[bool]]:

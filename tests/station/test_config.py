@@ -94,7 +94,7 @@ MISTAKES = {
     ),
     "no engine": ({"sources": {}}, ["has no engine", "[engines.NAME]"]),
     "no source": ({**document(), "sources": {}}, ["has no source", "[sources.NAME]"]),
-    "a list": (document(sources=[]), ["sources is not a table", "Write [sources]"]),
+    "a list": (document(sources=[]), ["sources is not a table", "Write [sources.NAME]"]),
     "a name": (document(sinks={"a/b": {"type": "images"}}), ["'a/b' is not a possible name"]),
     "a variable": (
         document(sinks={"x": {"type": "json-lines", "file": "${ADQ_NO_SUCH}"}}),

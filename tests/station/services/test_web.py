@@ -286,6 +286,7 @@ def test_the_token_is_needed_as_header_or_cookie(engine: Path, tmp_path: Path) -
         ({"token": "with a space in it"}, "the token has spaces"),
         ({"host": "203.0.113.1", "token": TOKEN}, "cannot listen there"),
         ({"certificate": "none.pem"}, "none.pem: cannot be used as a certificate"),
+        ({"token_file": "none"}, "none: no such file or directory. Check the path."),
         ({"port": 80800}, "port is 80800, not 0 to 65535"),
         ({"tokn": TOKEN}, "unknown key 'tokn'. Did you mean token?"),
     ],

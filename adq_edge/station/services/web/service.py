@@ -92,10 +92,9 @@ class WebService(Service):
     def _bind(self) -> socket.socket:
         from adq_edge.serving.server import bind
 
+        settings = self.options.settings()
         try:
-            return bind(self.options.settings())
-        except StationError:
-            raise
+            return bind(settings)
         except AdqError as error:
             fix = "End the program that uses the port, or set another port in [web]"
             raise StationError(error.what, where=error.where, fix=fix) from error
