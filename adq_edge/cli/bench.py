@@ -67,15 +67,24 @@ def bench(
         None,
         metavar="BUNDLE",
         autocompletion=complete_paths("BUNDLE"),
-        help="Measure nothing; print an estimate of the latency of a bundle's engines on a Xavier NX, for "
-        "each power mode. Default: measure.",
+        help="Measure nothing; print an estimate of the latency of a bundle's engines on the Jetson --board, "
+        "for each power mode. Default: measure.",
+    ),
+    board: Optional[str] = typer.Option(
+        None,
+        metavar="NAME",
+        help="With --estimate: Jetson to estimate for: xavier-nx, agx-xavier, orin-nano, orin-nano-super, "
+        "orin-nx-8, orin-nx-16, agx-orin-32, agx-orin-64, thor-t4000, thor-t5000, and others that a wrong "
+        "name lists. Default: xavier-nx.",
     ),
 ) -> Output:
     """Measure latency, throughput, memory and power. Several engines take turns in short rounds."""
     if estimate is not None:
         if host or data is not None or precision is not None:
             raise AdqError("--estimate measures nothing", fix="Omit --host, --data and --precision")
-        return _estimate(estimate, engines or [])
+        return _estimate(estimate, engines or [], board)
+    if board is not None:
+        raise AdqError("--board is for --estimate", fix="Name the bundle: --estimate BUNDLE")
     measured: Dict[str, Any] = {
         "runtime": runtime,
         "threads": threads,
@@ -141,11 +150,12 @@ def boards_output(results: List[BoardResult]) -> Output:
     )
 
 
-def _estimate(bundle: Path, engines: List[Path]) -> Output:
+def _estimate(bundle: Path, engines: List[Path], board: Optional[str]) -> Output:
+    from adq_edge.hardware.boards import DEFAULT_BOARD
     from adq_edge.report.tables.estimate import estimate_table
     from adq_edge.roofline.estimate import estimate
 
     if engines:
         raise AdqError("--estimate measures no engine", where=engines[0], fix="Name only a bundle")
-    result = estimate(bundle)
+    result = estimate(bundle, board=DEFAULT_BOARD if board is None else board)
     return Output(result, [estimate_table(result)], next_step=("build", bundle, "--int8"))

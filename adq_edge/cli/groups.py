@@ -72,7 +72,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
     "bench": {
         "Measurement": ("device", "scenario", "runtime", "threads", "quick", "no_cuda_graph", "image"),
         "Boards": ("host", "precision", "data", "layout"),
-        "Estimate": ("estimate",),
+        "Estimate": ("estimate", "board"),
     },
     "run": {
         "First look": ("source", "engine", "web"),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
+from adq_edge.hardware.boards import BOARDS, ORIN, THOR, XAVIER
 from adq_edge.hardware.dpkg import debian_packages
 from adq_edge.hardware.procfs import first_group, read_text
 
@@ -14,35 +15,45 @@ from adq_edge.hardware.procfs import first_group, read_text
 _CAPABILITIES = {
     "tegra210": "5.3",
     "tegra186": "6.2",
-    "tegra194": "7.2",
-    "tegra234": "8.7",
-    "tegra264": "11.0",
+    **{chip.name: chip.compute_capability for chip in (XAVIER, ORIN, THOR)},
 }
 
 
 class _Family(NamedTuple):
-    """A type of module: its part numbers, a pattern for the model name of its boards, its DLA cores."""
+    """A type of module: its part numbers, and a pattern for the model name of its boards."""
 
     name: str
     soc: str
     modules: Tuple[str, ...]
     model: Optional[str]
-    dla_cores: Optional[int]
+
+    @property
+    def dla_cores(self) -> Optional[int]:
+        """Number of DLA cores; None if it differs between modules of this type."""
+        boards = [board for board in BOARDS if board.family == self.name]
+        counts = {
+            board.dla_cores
+            for board in boards
+            if not self.modules or any(part.startswith(self.modules) for part in board.modules)
+        }
+        if not boards:
+            return 0  # before Xavier
+        return counts.pop() if len(counts) == 1 else None
 
 
 # The Orin NX has two DLA cores in its 16 GB module and one in its 8 GB module, under the same name.
 _FAMILIES = (
-    _Family("Jetson Xavier NX", "tegra194", ("p3668",), "xavier nx", 2),
-    _Family("Jetson AGX Xavier", "tegra194", ("p2888",), "agx xavier|^jetson-agx$", 2),
-    _Family("Jetson Orin NX", "tegra234", ("p3767-0000",), None, 2),
-    _Family("Jetson Orin NX", "tegra234", ("p3767-0001",), None, 1),
-    _Family("Jetson Orin NX", "tegra234", (), "orin nx", None),
-    _Family("Jetson Orin Nano", "tegra234", ("p3767-0003", "p3767-0004", "p3767-0005"), "orin nano", 0),
-    _Family("Jetson AGX Orin", "tegra234", ("p3701",), "agx orin", 2),
-    _Family("Jetson Thor", "tegra264", ("p3834",), "thor", 0),
-    _Family("Jetson TX2", "tegra186", ("p3310", "p3489", "p3636"), "jetson tx2", 0),
-    _Family("Jetson TX1", "tegra210", ("p2180",), "jetson tx1", 0),
-    _Family("Jetson Nano", "tegra210", ("p3448",), "jetson nano", 0),
+    _Family("Jetson Xavier NX", "tegra194", ("p3668",), "xavier nx"),
+    _Family("Jetson AGX Xavier", "tegra194", ("p2888",), "agx xavier|^jetson-agx$"),
+    _Family("Jetson Orin NX", "tegra234", ("p3767-0000",), None),
+    _Family("Jetson Orin NX", "tegra234", ("p3767-0001",), None),
+    _Family("Jetson Orin NX", "tegra234", (), "orin nx"),
+    _Family("Jetson Orin Nano", "tegra234", ("p3767-0003", "p3767-0004", "p3767-0005"), "orin nano"),
+    _Family("Jetson AGX Orin", "tegra234", ("p3701",), "agx orin"),
+    _Family("Jetson Thor", "tegra264", ("p3834",), "thor"),
+    _Family("Jetson TX2", "tegra186", ("p3310", "p3489", "p3636"), "jetson tx2"),
+    _Family("Jetson TX1", "tegra210", ("p2180",), "jetson tx1"),
+    _Family("Jetson Nano", "tegra210", ("p3448",), "jetson nano"),
 )
 
 _JETPACKS = {

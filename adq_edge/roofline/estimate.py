@@ -1,4 +1,4 @@
-"""`bench --estimate`: estimated latency of a bundle's engines on a Xavier NX, from the graph only."""
+"""`bench --estimate`: estimated latency of a bundle's engines on a Jetson, from the graph only."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from adq_edge.artifacts.bundle import FileReference, open_bundle
 from adq_edge.core.errors import BundleError, ResultError
 from adq_edge.core.options import COMMON_PRECISIONS, Precision
 from adq_edge.core.records import Record, record
+from adq_edge.hardware.boards import DEFAULT_BOARD, Board, find_board
 from adq_edge.quantization.float_model import read_model
-from adq_edge.roofline.published import MEASURED_MS
+from adq_edge.roofline.efficiency import CHECK
+from adq_edge.roofline.published import BOARD, MEASURED_MS
 from adq_edge.roofline.roofline import Estimate, estimate_time
 from adq_edge.roofline.workload import Layer, find_workload
-from adq_edge.roofline.xavier_nx import BOARD, MODES
 
 NOTE = (
-    "a roofline estimate, not a measurement: for each kernel, t >= max(2 * MACs / peak, bytes / bandwidth), "
-    "all weights and activations pass through memory, fused operators count once, batch 1"
+    "an estimate, not a measurement: GPU time of a query with TensorRT, batch 1. Lower bound: for each "
+    "kernel, "
+    "t >= max(2 * MACs / peak, bytes / bandwidth), all weights and activations pass through memory, fused "
+    f"operators count once. Expected: a share of the peaks and a time for each kernel, {CHECK}"
 )
 
 _FIX = "Estimate again: adq-edge bench --estimate BUNDLE"
@@ -82,25 +85,31 @@ class ModelEstimate(Record):
             raise ValueError("has an impossible time")
 
 
-def estimate(bundle: Union[str, Path], output: Optional[Union[str, Path]] = None) -> ModelEstimate:
-    """Estimate the latency of a bundle's engines on a Xavier NX in each power mode, and write a result file.
+def estimate(
+    bundle: Union[str, Path], output: Optional[Union[str, Path]] = None, *, board: str = DEFAULT_BOARD
+) -> ModelEstimate:
+    """Estimate the latency of a bundle's engines on a Jetson in each power mode, and write a result file.
 
     Args:
-        output: the result file; `benchmarks/results/NAME.estimate.json` by default.
+        output: the result file. Default: `benchmarks/results/NAME.estimate.json`, or
+            `NAME.BOARD.estimate.json` for another board than the default one.
+        board: name of the board, such as `orin-nano-super`.
 
     Raises:
+        AdqError: no board has this name.
         BundleError: the bundle is missing or damaged, or a tensor has no fixed size.
         StorageError: the result file cannot be written.
     """
+    machine = find_board(board)
     opened = open_bundle(Path(bundle))
     manifest = opened.manifest
     source = FileReference(str(opened.model), manifest.model_sha256)
     try:
-        result = estimate_model(read_model(opened), manifest.name, manifest.arch, source=source)
+        result = estimate_model(read_model(opened), manifest.name, manifest.arch, machine, source=source)
     except BundleError as error:
         raise BundleError(error.what, where=opened.model, fix=error.fix) from error
-    path = workspace.RESULTS / f"{manifest.name}.estimate.json" if output is None else Path(output)
-    result.write(path)
+    stem = manifest.name if machine.key == DEFAULT_BOARD else f"{manifest.name}.{machine.key}"
+    result.write(workspace.RESULTS / f"{stem}.estimate.json" if output is None else Path(output))
     return result
 
 
@@ -108,32 +117,34 @@ def estimate_model(
     model: onnx.ModelProto,
     name: str,
     arch: str,
+    board: Board,
     *,
     source: Optional[FileReference] = None,
 ) -> ModelEstimate:
-    """Estimate the latency of a model's engines on a Xavier NX in each power mode.
+    """Estimate the latency of a model's engines on a board in each power mode.
 
     Args:
         model: a float model as `export` writes it.
-        arch: the method; the result includes the published measurements of it.
+        arch: the method; the result includes the published measurements of it on this board.
         source: the file of the model.
 
     Raises:
         BundleError: the graph is not valid, or a tensor has no fixed size.
     """
-    engines = tuple(_estimate_engine(model, arch, precision) for precision in COMMON_PRECISIONS)
-    return ModelEstimate(name, arch, BOARD, NOTE, source, engines)
+    engines = tuple(_estimate_engine(model, arch, board, precision) for precision in COMMON_PRECISIONS)
+    return ModelEstimate(name, arch, board.name, NOTE, source, engines)
 
 
-def _estimate_engine(model: onnx.ModelProto, arch: str, precision: Precision) -> EngineEstimate:
+def _estimate_engine(model: onnx.ModelProto, arch: str, board: Board, precision: Precision) -> EngineEstimate:
     workload = find_workload(model, precision)
+    measured = MEASURED_MS.get(arch, {}) if board.key == BOARD else {}
     return EngineEstimate(
         precision=precision,
         gmac=workload.macs / 1e9,
         weight_mb=workload.weight_bytes / 1e6,
         traffic_mb=workload.bytes / 1e6,
         operations_per_byte=2 * workload.macs / workload.bytes,
-        modes=tuple(estimate_time(workload, mode) for mode in MODES),
-        study_ms=MEASURED_MS.get(arch, {}).get(precision),
+        modes=tuple(estimate_time(workload, board, mode) for mode in board.modes),
+        study_ms=measured.get(precision),
         layers=workload.layers,
     )

@@ -10,6 +10,9 @@ from typing import Mapping
 
 from adq_edge.core.options import Precision
 
+BOARD = "xavier-nx"
+"""The board of these measurements."""
+
 CONDITIONS = (
     "published (arXiv 2407.02968): measured on a Xavier NX with 16 GB in a 30 W variant, which is not a "
     "stock power mode; in FP16 and INT8 only the student was an engine, the teacher was FP32 and the scoring "

@@ -9,7 +9,7 @@ import onnx
 
 from adq_edge.core.options import Precision
 from adq_edge.quantization.graph.index import GraphIndex, attribute
-from adq_edge.quantization.network_layers import WEIGHTED
+from adq_edge.quantization.network_layers import CONVOLUTIONS, WEIGHTED
 from adq_edge.quantization.region import find_region
 from adq_edge.roofline.formats import BYTES, Formats
 from adq_edge.roofline.fusion import Kernel, fuse
@@ -27,6 +27,7 @@ class Layer:
         weight_bytes: bytes of the parameters that it reads.
         read_bytes: bytes of the activations that it reads.
         written_bytes: bytes of the activations that it writes.
+        grouped: whether it is a grouped or depthwise convolution, which tensor cores compute poorly.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Layer:
     weight_bytes: int
     read_bytes: int
     written_bytes: int
+    grouped: bool = False
 
     @property
     def bytes(self) -> int:
@@ -101,6 +103,7 @@ def _layer(kernel: Kernel, tensors: Mapping[str, Tensor], formats: Formats) -> L
         weight_bytes=sum(tensors[name].elements for name in kernel.parameters) * BYTES[arithmetic],
         read_bytes=stored(kernel.inputs),
         written_bytes=stored(kernel.outputs),
+        grouped=first.op_type in CONVOLUTIONS and attribute(first, "group", 1) > 1,
     )
 
 

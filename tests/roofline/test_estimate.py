@@ -17,14 +17,16 @@ from onnx import TensorProto, helper, numpy_helper
 from adq_edge.core.errors import BundleError
 from adq_edge.core.files import sha256
 from adq_edge.core.options import COMMON_PRECISIONS, Precision
+from adq_edge.hardware.boards import BOARDS, Board, BoardMode, find_board
 from adq_edge.report.tables.estimate import group_modes
+from adq_edge.roofline.efficiency import BAND, FITTED
 from adq_edge.roofline.estimate import estimate
 from adq_edge.roofline.roofline import estimate_time, layer_times
 from adq_edge.roofline.workload import Layer, Workload, find_workload
-from adq_edge.roofline.xavier_nx import MODES, PowerMode
 from factories.command_line import run_cli
 
-FASTEST = MODES[8]
+XAVIER_NX = find_board("xavier-nx")
+FASTEST = XAVIER_NX.modes[8]
 
 
 def graph(nodes: List[onnx.NodeProto], outputs: Sequence[str], size: Optional[int] = 16, **weights):
@@ -185,12 +187,41 @@ def test_estimate_of_a_compute_bound_and_a_memory_bound_layer():
     heavy, wide = bound(10**9, 10**6, Precision.INT8), bound(10**6, 10**8, Precision.FP16)
     heavy_ms = 2e9 / (2 * 128 * 48 * 1109.25e6) * 1e3
     wide_ms = 1e8 / (2 * 16 * 1866e6) * 1e3
-    found = estimate_time(Workload(Precision.INT8, (heavy, wide)), FASTEST)
+    found = estimate_time(Workload(Precision.INT8, (heavy, wide)), XAVIER_NX, FASTEST)
     assert found.compute_bound_ms == pytest.approx(heavy_ms, rel=1e-12)
     assert found.memory_bound_ms == pytest.approx(wide_ms, rel=1e-12)
     assert found.lower_bound_ms == pytest.approx(heavy_ms + wide_ms, rel=1e-12)
-    assert found.range_ms == pytest.approx((2 * found.lower_bound_ms, 4 * found.lower_bound_ms), rel=1e-12)
     assert (found.compute_bound_layers, found.memory_bound_layers) == (1, 1)
+    kernel_ms = FITTED.kernel_us / 1109.25
+    expected = heavy_ms / (FITTED.shares["int8"] * FITTED.volta) + wide_ms / FITTED.memory + 2 * kernel_ms
+    assert found.expected_ms == pytest.approx(expected, rel=1e-12)
+    assert found.kernels_ms == pytest.approx(2 * kernel_ms, rel=1e-12)
+    assert found.range_ms == pytest.approx([factor * expected for factor in BAND], rel=1e-12)
+
+
+def test_depthwise_convolution_is_estimated_without_tensor_cores():
+    model = graph(
+        [node("Conv", "x a", "wide"), node("Conv", "wide b", "deep", group=8)],
+        ["deep"],
+        **{"a": (8, 3, 1, 1), "b": (8, 1, 3, 3)},
+    )
+    found = layers(model, Precision.FP16)
+    assert [layer.grouped for layer in found.values()] == [False, False, True]
+    plain = dataclasses.replace(found["deep"], macs=10**9, grouped=False)
+    grouped = dataclasses.replace(plain, grouped=True)
+    times = [
+        estimate_time(Workload(Precision.FP16, (layer,)), XAVIER_NX, FASTEST).expected_ms
+        for layer in (plain, grouped)
+    ]
+    assert times[1] > 10 * times[0]
+
+
+def test_a_network_of_many_small_kernels_is_bound_by_their_number(bundle):
+    """64x64 pixels: the arithmetic takes less than starting the kernels, on any board."""
+    workload = find_workload(onnx.load(str(bundle.model)), Precision.INT8)
+    for board in BOARDS:
+        found = estimate_time(workload, board, board.fastest_mode)
+        assert found.kernels_ms > found.expected_ms / 2 > found.lower_bound_ms / 2
 
 
 @given(
@@ -201,46 +232,28 @@ def test_estimate_of_a_compute_bound_and_a_memory_bound_layer():
 )
 def test_doubled_gpu_clock_halves_the_arithmetic_time_only(macs, traffic, arithmetic, clock):
     layer = bound(macs, traffic, arithmetic)
-    slow, fast = (PowerMode(0, "mode", factor * clock, 1600) for factor in (1, 2))
-    compute, memory = layer_times(layer, slow)
-    assert layer_times(layer, fast) == (pytest.approx(compute / 2), memory)
+    slow, fast = (BoardMode(0, "mode", factor * clock, 1600) for factor in (1, 2))
+    compute, memory = layer_times(layer, XAVIER_NX, slow)
+    assert layer_times(layer, XAVIER_NX, fast) == (pytest.approx(compute / 2), memory)
     workload = Workload(arithmetic, (layer,))
-    before, after = (estimate_time(workload, mode).lower_bound_ms for mode in (slow, fast))
+    before, after = (estimate_time(workload, XAVIER_NX, mode).lower_bound_ms for mode in (slow, fast))
     if compute > 2 * memory:
         assert after == pytest.approx(before / 2)
     assert before / 2 * (1 - 1e-9) <= after <= before
 
 
 @settings(max_examples=15, deadline=None)
-@given(size=st.integers(4, 300), mode=st.sampled_from(MODES))
-def test_fewer_bits_are_never_slower(size: int, mode: PowerMode):
+@given(size=st.integers(4, 300), board=st.sampled_from(BOARDS), data=st.data())
+def test_fewer_bits_are_never_slower(size: int, board: Board, data):
+    mode = data.draw(st.sampled_from(board.modes))
     model = with_axes(residual_model(size))
     found = [find_workload(model, precision) for precision in COMMON_PRECISIONS]
     for wide, narrow in zip(found, found[1:]):
         for slower, faster in zip(wide.layers, narrow.layers):
-            assert max(layer_times(faster, mode)) <= max(layer_times(slower, mode))
-        assert estimate_time(narrow, mode).lower_bound_ms < estimate_time(wide, mode).lower_bound_ms
-
-
-@pytest.mark.parametrize(
-    ("numbers", "power", "fp32", "fp16", "int8", "bandwidth"),
-    [
-        ((6, 7, 8), "20W", 0.85, 6.8, 13.6, 59.7),
-        ((0, 1, 2), "15W", 0.85, 6.8, 13.6, 51.2),
-        ((3, 4), "10W", 0.62, 4.9, 9.9, 51.2),
-        ((5,), "10W_DESKTOP", 0.39, 3.1, 6.3, 51.2),
-    ],
-)
-def test_power_modes_have_the_published_peaks(numbers, power, fp32, fp16, int8, bandwidth):
-    """TFLOPS, TOPS and GB/s, rounded as published."""
-    assert [mode.number for mode in MODES] == list(range(9))
-    for number in numbers:
-        mode = MODES[number]
-        assert mode.name.startswith(f"MODE_{power}")
-        assert round(mode.peak(Precision.FP32) / 1e12, 2) == fp32
-        assert round(mode.peak(Precision.FP16) / 1e12, 1) == fp16
-        assert round(mode.peak(Precision.INT8) / 1e12, 1) == int8
-        assert round(mode.bandwidth / 1e9, 1) == bandwidth
+            assert max(layer_times(faster, board, mode)) <= max(layer_times(slower, board, mode))
+        fast, slow = (estimate_time(workload, board, mode) for workload in (narrow, wide))
+        assert fast.lower_bound_ms < slow.lower_bound_ms
+        assert fast.expected_ms < slow.expected_ms
 
 
 def run(arguments: Sequence[object], folder: Path) -> subprocess.CompletedProcess:
@@ -257,6 +270,7 @@ def test_command_output_is_called_an_estimate(bundle, tmp_path: Path):
         "15W (0, 1, 2)",
         "10W (3, 4)",
         "10W desktop (5)",
+        "fitted on 27 published latencies",
         "52.14",
         "24.98",
         "24.87",
@@ -269,6 +283,17 @@ def test_command_output_is_called_an_estimate(bundle, tmp_path: Path):
     assert document["model"]["sha256"] == bundle.manifest.model_sha256
     assert [engine["precision"] for engine in document["engines"]] == ["fp32", "fp16", "int8"]
     assert all(len(engine["modes"]) == 9 for engine in document["engines"])
+
+
+def test_estimate_of_another_board_has_a_file_of_its_own(bundle, tmp_path: Path):
+    shown = run(["--estimate", bundle.path, "--board", "Orin Nano Super"], tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "MAXN_SUPER (2)" in shown.stdout
+    assert "on Jetson Orin Nano Super 8 GB, batch 1" in shown.stdout
+    assert "52.14" not in shown.stdout  # measured on another board
+    document = json.loads((tmp_path / "benchmarks/results/parts.orin-nano-super.estimate.json").read_text())
+    assert document["board"] == "Jetson Orin Nano Super 8 GB"
+    assert [mode["mode"]["sms"] for mode in document["engines"][0]["modes"]] == [8, 8, 8]
 
 
 def test_lower_bound_is_below_the_measurements_of_the_study(bundle, tmp_path: Path):
@@ -287,6 +312,11 @@ def test_lower_bound_is_below_the_measurements_of_the_study(bundle, tmp_path: Pa
     [
         (["--estimate", "none"], "none: no such bundle"),
         (["engine.onnx", "--estimate", "bundle"], "engine.onnx: --estimate measures no engine"),
+        (
+            ["--estimate", "bundle", "--board", "orin-nano-supr"],
+            "no board is called 'orin-nano-supr'. Did you mean orin-nano-super? There are: xavier-nx, agx-",
+        ),
+        (["--board", "orin-nano"], "--board is for --estimate"),
     ],
 )
 def test_wrong_arguments_are_reported_in_one_line(arguments, message, tmp_path: Path):

@@ -94,7 +94,7 @@ def range_chart(title: str, ranges: Sequence[Range]) -> svg.Chart:
         drawing = [*_draw_range(scale, item, remark)]
         rows.append(_Row(item.name, remark, "", drawing, f"{item.name}: {remark}"))
     symbols = [
-        (svg.path(*_SAMPLE, closed=True, class_="hatch"), "estimate: at 50 to 25 % of the peaks"),
+        (svg.path(*_SAMPLE, closed=True, class_="hatch"), "estimate: expected range"),
         (svg.path((16.0, -6.0), (16.0, 6.0), class_="bound"), "estimate: lower bound"),
         (svg.marker(2, 16.0, 0.0, class_="mark ink"), "published: measured, in a mode called 30 W"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from adq_edge.report.phrasing import precision_name
@@ -29,8 +30,10 @@ _ESTIMATE: List[Field[_Line]] = part(
     lambda line: line.estimate,
     (
         (_ms("lower bound"), lambda estimate: estimate.lower_bound_ms),
-        (_ms("at 50 % of peak"), lambda estimate: estimate.range_ms[0]),
-        (_ms("at 25 %"), lambda estimate: estimate.range_ms[1]),
+        (_ms("expected"), lambda estimate: estimate.expected_ms),
+        (_ms("from"), lambda estimate: estimate.range_ms[0]),
+        (_ms("to"), lambda estimate: estimate.range_ms[1]),
+        (_ms("kernels times time of a kernel"), lambda estimate: estimate.kernels_ms),
         (_ms("compute-bound part"), lambda estimate: estimate.compute_bound_ms),
         (_ms("memory-bound part"), lambda estimate: estimate.memory_bound_ms),
     ),
@@ -81,8 +84,9 @@ def estimate_table(model: ModelEstimate) -> Table:
 def group_modes(estimates: Sequence[Estimate]) -> Iterator[Tuple[str, Estimate]]:
     """Yield power and ids of the modes with equal clocks, and their estimate; the fastest first."""
 
-    def clocks(estimate: Estimate) -> Tuple[float, float]:
-        return estimate.mode.gpu_mhz, estimate.mode.memory_mhz
+    def clocks(estimate: Estimate) -> Tuple[float, float, float]:
+        mode = estimate.mode
+        return mode.gpu_mhz * (mode.sms or 1), mode.gpu_mhz, mode.memory_mhz
 
     for _, group in itertools.groupby(sorted(estimates, key=clocks, reverse=True), clocks):
         alike = list(group)
@@ -92,8 +96,8 @@ def group_modes(estimates: Sequence[Estimate]) -> Iterator[Tuple[str, Estimate]]
 
 def _power(mode: str) -> str:
     """Return the part of a mode's name, such as MODE_15W_DESKTOP, that differs between clocks."""
-    _, power, kind = (*mode.split("_"), "", "")[:3]
-    return power if kind.endswith("CORE") else f"{power} {kind.lower()}"
+    power = re.sub(r"^MODE_|_(\d+CORE|ALL)$", "", mode)
+    return power.replace("_DESKTOP", " desktop")
 
 
 def _work(engine: EngineEstimate) -> str:
@@ -102,4 +106,13 @@ def _work(engine: EngineEstimate) -> str:
         f"{engine.precision.value}: {engine.gmac:.2f} GMAC, {engine.weight_mb:.1f} MB of weights, "
         f"{engine.traffic_mb:.1f} MB of traffic, {engine.operations_per_byte:.0f} operations a byte; of "
         f"{len(engine.layers)} kernels {fastest.compute_bound_layers} are compute-bound in the fastest mode"
+        f"{_launches(fastest)}"
     )
+
+
+def _launches(fastest: Estimate) -> str:
+    """Return a remark if starting kernels takes at least half of the expected latency."""
+    if fastest.expected_ms is None or fastest.kernels_ms is None:
+        return ""
+    share = fastest.kernels_ms / fastest.expected_ms
+    return f"; their number alone costs {share:.0%} of the expected latency" if share >= 0.5 else ""
