@@ -161,6 +161,8 @@ clocks_locked() {
     return 1
 }
 
+has_nvpmodel() { command -v nvpmodel >/dev/null || [[ -x $ROOT/usr/sbin/nvpmodel ]]; }
+
 set_performance() { # ID NAME
     local changed=no
     if [[ $(current_mode) != "$1" ]]; then
@@ -291,6 +293,9 @@ check_machine() {
     [[ $version =~ ^3\.([89]|[1-9][0-9])$ ]] ||
         refuse "$PYTHON is not Python 3.8 or later. Name one: PYTHON=/usr/bin/python3 ./jetson_setup.sh"
     highest=$(highest_mode)
+    if [[ $max_performance == yes ]] && ! has_nvpmodel; then
+        refuse "nvpmodel is not installed, so there are no power modes here. Omit --max-performance"
+    fi
     if [[ $max_performance == yes && -z $highest ]]; then
         refuse "no mode in $ROOT/etc/nvpmodel.conf is known to be the highest. Set one yourself: sudo nvpmodel -m ID"
     fi

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Tuple
 
 from adq_edge.core.errors import BuildError
 from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
@@ -23,6 +23,8 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX 1.7 compiles for ahead of time."""
 
 _FIRST_INT8_TENSOR_CORES = (7, 2)
+_FIRST_TYPED_DLA = (11, 4)
+_NO_PAIRS, _OMIT_ROUTE = "DLA reads no Q/DQ pairs", "Omit --route, or give --route implicit"
 _SHARE_OF_MEMORY = 0.25
 _LEAST_WORKSPACE_MB, _MOST_WORKSPACE_MB = 64, 1024
 _LONGEST_MODE = 40  # letters of a power mode in a file name
@@ -130,8 +132,8 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
         raise BuildError(f"--device {device.value} has no DLA", fix="Give --device jetson, or omit --dla")
     if precision is Precision.FP32:
         raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
-    if options.route not in (None, Route.IMPLICIT):
-        raise BuildError("DLA reads no Q/DQ pairs", fix="Omit --route, or give --route implicit")
+    if options.route is Route.EXPLICIT:
+        raise BuildError(_NO_PAIRS, fix=_OMIT_ROUTE)
     if options.max_batch > 1:
         raise BuildError("DLA supports batch size 1 only", fix="Omit --max-batch")
 
@@ -168,18 +170,20 @@ def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> N
 def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
     """Return the method that sets number formats in a TensorRT release.
 
-    Explicit quantization is unreliable on Volta in 8.5; TensorRT 11 has strongly typed networks only.
+    Explicit quantization is unreliable on Volta in 8.5; TensorRT 11 has strongly typed networks only. Before
+    11, DLA takes implicit quantization only. 11.0 to 11.3 have no DLA; 11.4.1 has it on an AGX Orin with
+    JetPack 7.2.2.
 
     Raises:
         BuildError: an option does not suit the release.
     """
     release = version_pair(version)
-    implicit = _is_own_calibrator(calib) or options.dla is not None
+    implicit = _is_own_calibrator(calib) or _is_implicit_dla(release, version, options)
     if release >= (11, 0):
         if implicit or options.route not in (None, Route.TYPED):
             raise BuildError(
                 f"TensorRT {version} has neither implicit quantization nor calibrators of its own",
-                fix="Omit --route, --dla and trt- calibrators",
+                fix="Omit --route and trt- calibrators",
             )
         return Route.TYPED
     if options.route is Route.TYPED and release < (10, 0):
@@ -187,6 +191,18 @@ def choose_route(version: str, calib: str, options: TensorRTOptions) -> Route:
     if options.route is not None:
         return options.route
     return Route.IMPLICIT if implicit or release < (8, 6) else Route.EXPLICIT
+
+
+def _is_implicit_dla(release: Tuple[int, int], version: str, options: TensorRTOptions) -> bool:
+    """Return True for a build for DLA of a release without strongly typed networks for DLA."""
+    if options.dla is None or release >= _FIRST_TYPED_DLA:
+        return False
+    if release >= (11, 0):
+        fix = "Omit --dla, or install TensorRT 11.4.1 (AGX Orin with JetPack 7.2.2) or your JetPack's 10.x"
+        raise BuildError(f"TensorRT {version} has no DLA", fix=fix)
+    if options.route is Route.TYPED:
+        raise BuildError(_NO_PAIRS, fix=_OMIT_ROUTE)
+    return True
 
 
 def _is_own_calibrator(calib: str) -> bool:

@@ -282,6 +282,15 @@ def test_route_depends_on_the_release(monkeypatch, version: str, options: Dict[s
     assert choose_on(monkeypatch, here, **options).route is route
 
 
+def test_dla_of_tensorrt_11_4_is_strongly_typed(monkeypatch):
+    """NVIDIA, TensorRT 11.4.1, "Strongly Typed Networks for DLA": an AGX Orin with JetPack 7.2.2."""
+    orin = dataclasses.replace(XAVIER, version="11.4.1.106", compute_capability="8.7")
+    assert choose_on(monkeypatch, orin, Device.JETSON, dla=1).route is Route.TYPED
+    assert choose_on(monkeypatch, orin, Device.JETSON, Precision.FP16, dla=0).route is Route.TYPED
+    older = dataclasses.replace(orin, version="10.16.2")
+    assert choose_on(monkeypatch, older, Device.JETSON, dla=1).route is Route.IMPLICIT
+
+
 def test_small_jetson_builds_lean_with_limited_workspace(monkeypatch):
     chosen = choose_on(monkeypatch, XAVIER, Device.JETSON, dla=1)
     assert (chosen.lean, chosen.options.dla, chosen.route) == (True, 1, Route.IMPLICIT)
@@ -304,7 +313,15 @@ def test_small_jetson_builds_lean_with_limited_workspace(monkeypatch):
         ({}, Device.CUDA, {"compute_capabilities": ("86",)}, "--sm is for --device rtx only"),
         ({}, Device.CUDA, {"route": Route.TYPED}, "TensorRT 8.5.2.2 has no strongly typed networks"),
         ({"version": "11.0.0"}, Device.CUDA, {"route": Route.IMPLICIT}, "neither implicit quantization"),
-        ({"version": "11.0.0"}, Device.JETSON, {"dla": 0}, "neither implicit quantization"),
+        (
+            {"version": "11.0.0"},
+            Device.JETSON,
+            {"dla": 0},
+            "TensorRT 11.0.0 has no DLA. Omit --dla, or install",
+        ),
+        ({"version": "11.4.1"}, Device.JETSON, {"dla": 0, "route": Route.IMPLICIT}, "neither implicit"),
+        ({"version": "11.4.1", "dla_cores": 0}, Device.JETSON, {"dla": 0}, "has 0 DLA cores"),
+        ({"version": "10.3.0"}, Device.JETSON, {"dla": 0, "route": Route.TYPED}, "DLA reads no Q/DQ pairs"),
         ({"version": "11.0.0"}, Device.CUDA, {"calib": "trt-minmax"}, "neither implicit quantization"),
     ],
 )

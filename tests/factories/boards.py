@@ -119,6 +119,26 @@ ORIN_NANO = {
     "sys/kernel/debug/bpmp/debug/clk/emc/rate": "3199000000\n",
 }
 
+THOR = {
+    "proc/device-tree/model": "NVIDIA Jetson AGX Thor Developer Kit\0",
+    "proc/device-tree/compatible": "nvidia,p4071-0000+p3834-0008\0nvidia,p3834-0008\0nvidia,tegra264\0",
+    "etc/nv_tegra_release": "# R38 (release), REVISION: 4.0, GCID: 43443517, BOARD: generic, EABI: aarch64\n",
+    "etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\nGPU MAX_FREQ -1\nEMC MAX_FREQ -1\n"
+    "< POWER_MODEL ID=1 NAME=120W >\n< POWER_MODEL ID=2 NAME=90W >\n< POWER_MODEL ID=3 NAME=70W >\n",
+    "var/lib/nvpmodel/status": "pmode:0001\n",
+    "sys/class/devfreq/gpu-gpc-0/cur_freq": "315000000\n",
+    "sys/class/devfreq/gpu-gpc-0/min_freq": "315000000\n",
+    "sys/class/devfreq/gpu-gpc-0/max_freq": "1575000000\n",
+    "sys/class/devfreq/gpu-gpc-1/min_freq": "315000000\n",
+    "sys/class/devfreq/gpu-gpc-1/max_freq": "1575000000\n",
+}
+
+ORIN_NANO_JETPACK_7 = {
+    **ORIN_NANO,
+    "etc/nv_tegra_release": "# R39 (release), REVISION: 2.1, GCID: 46758480, BOARD: generic, EABI: aarch64, "
+    "DATE: Fri Aug 7 05:54:22 AM UTC 2026\n# KERNEL_VARIANT: oot\nTARGET_USERSPACE_LIB_DIR=nvidia\n",
+}
+
 PC = {
     "proc/cpuinfo": "processor\t: 0\nmodel name\t: Intel(R) Core(TM) i7\nflags\t: avx2 fma\n",
     "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\n',

@@ -20,7 +20,17 @@ from adq_edge.hardware.doctor import Diagnosis, diagnose
 from adq_edge.hardware.memory import Memory
 from adq_edge.report.render.terminal import print_tables
 from adq_edge.report.tables.doctor import capabilities_table, int8_table, machine_table, next_step_line
-from factories.boards import CARD, DRIVER, ORIN_NANO, PC, XAVIER_NX, Programs, write_tree
+from factories.boards import (
+    CARD,
+    DRIVER,
+    ORIN_NANO,
+    ORIN_NANO_JETPACK_7,
+    PC,
+    THOR,
+    XAVIER_NX,
+    Programs,
+    write_tree,
+)
 
 COMMAND = [sys.executable, "-m", "adq_edge"]
 ME = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -91,6 +101,41 @@ def test_diagnosis_of_a_complete_xavier_nx(tmp_path: Path):
         "MODE_20W_2CORE (mode 6) has at least the same GPU clock and a CPU clock of 1907 MHz",
         "No problem was found.",
     ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("tree", "gpu", "tensorrt", "parts"),
+    [
+        (
+            THOR,
+            {"name": "NVIDIA Thor", "compute_capability": "11.0", "memory_mb": 125772.0},
+            "10.13.3.9",
+            (
+                "NVIDIA Jetson AGX Thor Developer Kit (Jetson Thor, p3834-0008, tegra264)",
+                "L4T 38.4.0, JetPack 7.1",
+                "120W (mode 1)",
+                "not locked; GPU 315 MHz of 1575 MHz",
+                "The power mode is 120W, the highest is MAXN",
+            ),
+        ),
+        (
+            ORIN_NANO_JETPACK_7,
+            {"name": "Orin", "compute_capability": "8.7", "memory_mb": 7619.0},
+            "10.16.2.10",
+            ("L4T 39.2.1, JetPack 7.2.1", "MAXN_SUPER (mode 2)", "locked; GPU 1020 MHz", "nothing"),
+        ),
+    ],
+    ids=["Thor", "Orin Nano"],
+)
+def test_boards_with_jetpack_7_are_known(tmp_path: Path, tree, gpu, tensorrt: str, parts):
+    """Neither of them has a DLA."""
+    programs = Programs({}, {"tensorrt": tensorrt}, {"devices": [gpu]})
+    diagnosis = diagnose(write_tree(tmp_path, tree), programs)
+    assert possible(diagnosis)["TensorRT engines"]
+    assert diagnosis.inventory.jetson.dla_cores == 0
+    text = shown(diagnosis)
+    for part in (*parts, f"{tensorrt}: loads", f"compute capability {gpu['compute_capability']}"):
         assert part in text
 
 

@@ -28,12 +28,14 @@ NEVER_COPIED = (
 )
 
 # Tags that others build on in public. Near misses that do not exist: l4t-tensorrt:r8.5.2.2-runtime,
-# l4t-jetpack:r35.6.0, l4t-base:r35.4.1.
+# l4t-jetpack:r35.6.0, l4t-base:r35.4.1, l4t-jetpack:r38.2.0 and any other l4t image of JetPack 7.
 KNOWN_IMAGES = {
+    "nvcr.io/nvidia/cuda:13.0.0-devel-ubuntu24.04",
     "nvcr.io/nvidia/l4t-jetpack:r35.4.1",
     "nvcr.io/nvidia/l4t-jetpack:r36.4.0",
     "nvcr.io/nvidia/l4t-tensorrt:r8.5.2-runtime",
     "nvcr.io/nvidia/l4t-tensorrt:r10.3.0-runtime",
+    "nvcr.io/nvidia/tensorrt:26.05-py3",
     "nvidia/cuda:12.6.3-base-ubuntu24.04",
     "nvidia/cuda:12.6.3-devel-ubuntu24.04",
 }
@@ -73,10 +75,11 @@ def context_sources(stage: Stage) -> List[str]:
     return [word for words in copies for word in words[:-1]]
 
 
-def test_there_is_a_dockerfile_for_each_of_three_platforms():
+def test_there_is_a_dockerfile_for_each_of_four_platforms():
     assert [path.name for path in DOCKERFILES] == [
         "Dockerfile.jetpack5",
         "Dockerfile.jetpack6",
+        "Dockerfile.jetpack7",
         "Dockerfile.x86",
     ]
 
@@ -100,7 +103,7 @@ def test_containers_do_not_run_as_root(stages: List[Stage]):
 
 
 def test_jetson_user_may_use_the_gpu(stages: List[Stage]):
-    if "l4t" in stages[-1].image:
+    if stages[-1].image.startswith("nvcr.io/nvidia/"):
         assert any("--groups video" in value for value in stages[-1].values("RUN"))
 
 

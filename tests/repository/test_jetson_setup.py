@@ -13,6 +13,7 @@ from typing import Dict, List, Optional
 import pytest
 
 from adq_edge.hardware.power import highest_mode, read_power
+from factories.boards import ORIN_NANO_JETPACK_7, THOR
 from factories.paths import REPOSITORY
 
 PYTHON_FOLDER = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -72,6 +73,7 @@ PROGRAMS = {
     + 'if [[ $1 == install ]]; then cp -R "$PACKAGES/." "$ADQ_ROOT"; cp "$0" "${0%/*}/g++"; fi\n',
     **dict.fromkeys(("reboot", "shutdown", "systemctl"), RECORD),
 }
+LOCK_THOR = 'for f in "$ADQ_ROOT"/sys/class/devfreq/gpu-*/max_freq; do cat "$f" >"${f%/*}/min_freq"; done\n'
 # The system's Python and, copied there by `-m venv`, the environment's.
 PYTHON_PROGRAM = """
 if [[ $1 == -c ]]; then exec "$REAL_PYTHON" "$@"; fi
@@ -225,6 +227,31 @@ def test_second_run_installs_nothing(fresh: Board):
     assert fresh.snapshot() == before
 
 
+@pytest.mark.parametrize(
+    ("tree", "toolkit", "release"),
+    [(THOR, "cuda-toolkit-13-0", "L4T 38.4.0"), (ORIN_NANO_JETPACK_7, "cuda-toolkit-13-2", "L4T 39.2.1")],
+    ids=["Thor", "Orin Nano"],
+)
+def test_jetpack_7_is_set_up_with_its_own_toolkit(tmp_path: Path, tree, toolkit: str, release: str):
+    new = Board(tmp_path, tree)
+    result = new.setup()
+    assert result.returncode == 0, result.stderr
+    assert release in result.stdout
+    assert any(f" {toolkit} python3-libnvinfer" in call for call in new.calls)
+    assert new.setup("--check").returncode == 0
+
+
+def test_highest_mode_and_clocks_of_a_thor(tmp_path: Path):
+    """It has one clock for each cluster of its GPU."""
+    thor = Board(tmp_path, {**THOR, **LIBRARIES})
+    thor.add_program("jetson_clocks", RECORD + LOCK_THOR)
+    assert thor.setup("--max-performance").returncode == 0
+    assert "nvpmodel -m 0" in thor.calls
+    assert "jetson_clocks " in thor.calls
+    assert thor.setup("--max-performance").returncode == 0
+    assert thor.calls == ["adq-edge doctor"]
+
+
 def test_changed_constraints_are_installed(board: Board):
     board.setup()
     with (board.repository / "constraints.txt").open("a") as file:
@@ -293,6 +320,17 @@ def test_max_performance_chooses_the_highest_mode_of_doctor(board: Board, config
     assert expected is not None
     assert board.setup("--max-performance").returncode == 0
     assert f"nvpmodel -m {expected.id}" in board.calls
+
+
+def test_board_without_nvpmodel_is_refused_before_anything_changes(board: Board):
+    (board.programs / "nvpmodel").unlink()
+    before = board.snapshot()
+    message = refused(board.setup("--max-performance"))
+    assert message.endswith(
+        "nvpmodel is not installed, so there are no power modes here. Omit --max-performance"
+    )
+    assert (board.snapshot(), board.calls) == (before, [])
+    assert board.setup().returncode == 0
 
 
 @pytest.mark.parametrize(

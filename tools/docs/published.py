@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple, Union
@@ -88,6 +89,11 @@ def origin(name: str) -> str:
     link = f"[Whole table](../benchmarks/published/{name}.md)"
     machine = _MACHINE.search(_text(name))
     return f"{link}." if machine is None else f"{link}: {machine.group()}."
+
+
+def note(name: str) -> str:
+    """Return the note of `published/NAME.json`."""
+    return str(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["note"])
 
 
 def figure(name: str, row: str, column: str, number: int = 0) -> str:

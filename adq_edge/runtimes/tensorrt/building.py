@@ -40,6 +40,9 @@ _UNPINNED = frozenset({"CONSTANT", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CAST", "I
 """Types of layers that compute nothing, or whose number format the neighboring layers decide."""
 
 
+_PAIRS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+
+
 def build_job(job: Job) -> BuildReport:
     """Set up the log of this worker process, then `build`."""
     if job.runtime == TENSORRT_RTX.name:
@@ -175,7 +178,10 @@ def configure(
 def _use_dla(
     job: Job, release: Release, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig
 ) -> None:
-    """Assign to DLA the layers that it can run, except those that are pinned to float32."""
+    """Assign to DLA the layers that it can run, except those that are pinned to float32.
+
+    In a strongly typed network, a Q/DQ pair belongs to the layer that reads it.
+    """
     assert job.dla is not None
     trt = release.trt
     config.default_device_type = trt.DeviceType.DLA
@@ -183,7 +189,8 @@ def _use_dla(
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     names = frozenset(job.networks)
     for layer in layers_of(network):
-        if layer.name not in names or not config.can_run_on_DLA(layer):
+        is_pair = job.route is Route.TYPED and layer.type.name in _PAIRS
+        if not (is_pair or layer.name in names) or not config.can_run_on_DLA(layer):
             config.set_device_type(layer, trt.DeviceType.GPU)
 
 

@@ -204,3 +204,21 @@ def test_dla_runs_supported_layers_except_pinned_ones():
     assert ("set_flag", "GPU_FALLBACK") in config.calls
     moved = {call[1].name for call in config.calls if call[0] == "set_device_type" and call[2] == "GPU"}
     assert moved == set(made) - {"conv"}
+
+
+@pytest.mark.parametrize(
+    ("route", "on_dla"), [(Route.TYPED, {"conv", "q", "dq"}), (Route.IMPLICIT, {"conv"})]
+)
+def test_quantization_pairs_go_to_the_dla_in_strongly_typed_networks(route: Route, on_dla):
+    """A pair that stays on the GPU would part the convolution from its number format."""
+    trt = {
+        "BuilderFlag": types.SimpleNamespace(TF32="TF32", GPU_FALLBACK="GPU_FALLBACK"),
+        "DeviceType": types.SimpleNamespace(DLA="DLA", GPU="GPU"),
+    }
+    pairs = {"q": Layer("q", "QUANTIZE"), "dq": Layer("dq", "DEQUANTIZE")}
+    made, config = {**layers(), **pairs}, Config()
+    config.can_run_on_DLA = lambda layer: layer.name in {"conv", "norm", *pairs}
+    network = Network(list(made.values()))
+    building.configure(make_job(dla=0, route=route), release("11.4.1.106", **trt), network, config, None)
+    moved = {call[1].name for call in config.calls if call[0] == "set_device_type" and call[2] == "GPU"}
+    assert moved == set(made) - on_dla
