@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from adq_edge.core.errors import AdqError
 from adq_edge.hardware.boards import BOARDS, find_board
 from adq_edge.hardware.jetson import read_jetson
 from factories.boards import write_tree
+from factories.paths import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -108,3 +111,23 @@ def test_a_recognized_board_has_the_dla_cores_of_the_table(part: str, cores: int
         "proc/device-tree/model": "Jetson\0",
     }
     assert read_jetson(write_tree(tmp_path, tree)).dla_cores == cores
+
+
+def test_page_for_buyers_has_the_figures_of_the_table():
+    """docs/jetson.md; boards that differ in a mode only share a row."""
+    rows = {}
+    for line in (REPOSITORY / "docs/jetson.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        for position, key in enumerate(re.findall(r"`([a-z0-9-]+)`", cells[1]) if len(cells) == 7 else ()):
+            rows[key] = [cell.split(", ")[min(position, cell.count(", "))] for cell in cells[2:6]] + cells[6:]
+    assert list(rows) == [board.key for board in BOARDS]
+    for board in BOARDS:
+        mode = board.fastest_mode
+        peaks = (
+            board.peak(mode, "fp16") / 1e12,
+            board.peak(mode, "int8") / 1e12,
+            board.bandwidth(mode) / 1e9,
+        )
+        for shown, value in zip(rows[board.key][:4], (mode.gpu_mhz, *peaks)):
+            assert float(shown) == pytest.approx(value, rel=0.005)
+        assert int(rows[board.key][4]) == board.dla_cores

@@ -6,6 +6,8 @@ import itertools
 import re
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from adq_edge.core.text import number_of
+from adq_edge.hardware.boards import BOARDS, Board
 from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Field, Table, part, tabulate, text
 from adq_edge.roofline.estimate import EngineEstimate, ModelEstimate
@@ -77,7 +79,8 @@ def estimate_table(model: ModelEstimate) -> Table:
     table = estimates_table([model])
     title = f"ESTIMATE, nothing was measured: {model.name} ({model.arch}) on {model.board}, batch 1"
     note, *conditions = table.notes
-    notes = (note, *map(_work, model.engines), *conditions)
+    boards = (_describe(board) for board in BOARDS if board.name == model.board)
+    notes = (note, *boards, *map(_work, model.engines), *conditions)
     return Table(title, table.columns, table.rows, notes, table.rules)
 
 
@@ -107,6 +110,18 @@ def _work(engine: EngineEstimate) -> str:
         f"{engine.traffic_mb:.1f} MB of traffic, {engine.operations_per_byte:.0f} operations a byte; of "
         f"{len(engine.layers)} kernels {fastest.compute_bound_layers} are compute-bound in the fastest mode"
         f"{_launches(fastest)}"
+    )
+
+
+def _describe(board: Board) -> str:
+    """Return what the estimate knows of a board."""
+    mode, chip = board.fastest_mode, board.chip
+    fp16, int8 = (board.peak(mode, name) / 1e12 for name in ("fp16", "int8"))
+    return (
+        f"{board.name}: {chip.gpu}, compute capability {chip.compute_capability}, {board.sms} SMs, "
+        f"{board.memory_gb} GB, {number_of(board.dla_cores, 'DLA core')} (not used here); peaks in "
+        f"{mode.name}: {fp16:.1f} TFLOPS in FP16, {int8:.1f} TOPS in INT8, "
+        f"{board.bandwidth(mode) / 1e9:.1f} GB/s"
     )
 
 
