@@ -213,7 +213,7 @@ def test_depthwise_convolution_is_estimated_without_tensor_cores():
         estimate_time(Workload(Precision.FP16, (layer,)), XAVIER_NX, FASTEST).expected_ms
         for layer in (plain, grouped)
     ]
-    assert times[1] > 10 * times[0]
+    assert times[1] > 4 * times[0]
 
 
 def test_a_network_of_many_small_kernels_is_bound_by_their_number(bundle):
@@ -301,7 +301,7 @@ def test_lower_bound_is_below_the_measurements_of_the_study(bundle, tmp_path: Pa
     """Its images have 16 times as many pixels as those of the test."""
     result = estimate(bundle.path, tmp_path / "result.json")
     for engine in result.engines:
-        fastest = max(engine.modes, key=lambda found: found.mode.bandwidth)
+        fastest = max(engine.modes, key=lambda found: found.mode.memory_mhz)
         assert engine.study_ms is not None
         assert 0 < 16 * fastest.lower_bound_ms < engine.study_ms
     numbers = [text.partition("(")[2].rstrip(")") for text, _ in group_modes(result.engines[0].modes)]
