@@ -52,6 +52,23 @@ class Threshold:
 
 
 @dataclasses.dataclass(frozen=True)
+class KernelCount:
+    """Number of an engine's kernels of one type and of the same number formats.
+
+    Attributes:
+        kind: TensorRT's name of the type.
+        reads: lowest number format of the inputs: INT8, FP16, FP32 or another.
+        writes: lowest number format of the results.
+        count: number of these kernels.
+    """
+
+    kind: str
+    reads: str
+    writes: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
 class TensorRTDetails:
     """Build details of a TensorRT engine.
 
@@ -60,8 +77,7 @@ class TensorRTDetails:
         compute_capability: compute capabilities of the engine's GPUs, separated by commas, such as "7.2".
         max_batch: the largest number of images in one inference request.
         dla: number of the DLA core that runs the engine; None for the GPU.
-        layers: number of compute layers by number format, and on DLA; None if only the engine's GPU can
-            report it.
+        layers: number of compute layers by number format, and on DLA; None if they are not known.
         stripped: layers of an INT8 engine for which TensorRT had no integer kernel.
         workspace_mb: memory that a kernel may use while it runs, in MB (10^6 bytes).
         seconds: duration of the build with all its attempts, in s.
@@ -69,6 +85,8 @@ class TensorRTDetails:
         warnings: messages to the user about the engine.
         system_mb: largest decrease of a Jetson's available memory during the build, in MB: it includes the
             memory of the GPU. None on other machines, and in files of earlier releases.
+        kernels: kernels by type and number formats; empty if they are not known, and in files of earlier
+            releases. Of TensorRT-RTX they are those that its builder lists.
     """
 
     route: str
@@ -82,6 +100,7 @@ class TensorRTDetails:
     peak_mb: Optional[float]
     warnings: Tuple[str, ...]
     system_mb: Optional[float] = None
+    kernels: Tuple[KernelCount, ...] = ()
 
 
 @record(

@@ -33,8 +33,13 @@ from adq_edge.quantization.qdq import quantize
 from adq_edge.runtimes.base import Engine
 from adq_edge.runtimes.emulation import EmulatedEngine
 from adq_edge.runtimes.registry import construct
-from adq_edge.runtimes.tensorrt.inspection import count_kinds, count_precisions
-from adq_edge.runtimes.tensorrt.job import Job, OwnCalibrator
+from adq_edge.runtimes.tensorrt.inspection import (
+    count_kernels,
+    count_kinds,
+    count_precisions,
+    describe_rounding,
+)
+from adq_edge.runtimes.tensorrt.job import Job, LayerReport, OwnCalibrator
 from adq_edge.runtimes.tensorrt.log import Failure, FailureKind
 from adq_edge.runtimes.tensorrt.process import Built, FailedBuildError, run_job
 from adq_edge.runtimes.tensorrt.release import version_pair
@@ -155,19 +160,19 @@ class _Attempts:
     def details(self, built: Built) -> TensorRTDetails:
         """Return the description of the build for the sidecar."""
         layers = built.report.layers
-        counts = None if layers is None else count_precisions(layers)
         return TensorRTDetails(
             route=self._settings.route.value,
             compute_capability=built.report.compute_capability,
             max_batch=self._settings.options.max_batch,
             dla=self._settings.options.dla,
-            layers=counts,
+            layers=None if layers is None else count_precisions(layers),
             stripped=self._stripped,
             workspace_mb=self._settings.workspace_mb,
             seconds=time.monotonic() - self._started,
             peak_mb=built.peak_mb,
-            warnings=(*self._warnings(counts), *self._board_warnings()),
+            warnings=(*self._warnings(layers), *self._board_warnings()),
             system_mb=built.system_mb,
+            kernels=count_kernels(layers or ()),
         )
 
     def _float_layers(self) -> Tuple[str, ...]:
@@ -175,7 +180,7 @@ class _Attempts:
 
     def _build(self) -> Built:
         inputs = dataclasses.replace(self._inputs, float_layers=self._float_layers())
-        graph = make_graph(inputs, self._settings.route)
+        graph = make_graph(inputs, self._settings.route, self._settings.runtime)
         if self._settings.options.max_batch == 1:
             graph = dataclasses.replace(graph, model=run_passes(graph.model, (fix_batch_of_one,)))
         with temporary_folder() as folder:
@@ -217,13 +222,16 @@ class _Attempts:
         self._stripped += tuple(named)
         return bool(named)
 
-    def _warnings(self, counts: Optional[Dict[str, int]]) -> Iterator[str]:
+    def _warnings(self, reports: Optional[Sequence[LayerReport]]) -> Iterator[str]:
         if self._stripped:
             layers = number_of(len(self._stripped), "layer")
             names = ", ".join(self._stripped)
             yield f"TensorRT has no integer kernel for {layers}; kept in float: {names}"
-        if counts is None:
+        if reports is None:
             return
+        counts, rounding = count_precisions(reports), describe_rounding(reports)
+        if rounding is not None:
+            yield rounding
         if self._inputs.calibrated is not None:
             region = self._inputs.calibrated.float_model.region
             planned = integer_layers(region, Target.TENSORRT, self._inputs.float_layers)

@@ -10,6 +10,7 @@ import onnx
 from adq_edge.builders.base import BuildInputs
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.core.options import Precision, Route, Target
+from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
 from adq_edge.quantization.dynamic_ranges import dynamic_ranges, float32_nodes
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.graph.tensorrt_lint import check_for_tensorrt
@@ -37,15 +38,16 @@ class TensorRTGraph:
     ranges: Dict[str, float]
 
 
-def make_graph(inputs: BuildInputs, route: Route) -> TensorRTGraph:
-    """Return the graph of an engine.
+def make_graph(inputs: BuildInputs, route: Route, runtime: Runtime = TENSORRT) -> TensorRTGraph:
+    """Return the graph of an engine for TensorRT or TensorRT-RTX.
 
     Raises:
         BuildError: the graph does not suit TensorRT, or float16 cannot hold a weight.
         CalibrationError: the ranges lack a tensor.
     """
     calibrated = inputs.calibrated
-    passes = pipelines.TENSORRT[route][inputs.precision]
+    pipeline = pipelines.TENSORRT_RTX if runtime is TENSORRT_RTX else pipelines.TENSORRT[route]
+    passes = pipeline[inputs.precision]
     if inputs.precision is Precision.INT8 and calibrated is not None:
         graph = _make_int8_graph(inputs, calibrated, route, passes)
     else:

@@ -129,7 +129,7 @@ def build(
     from adq_edge.builders.build import build_engine
     from adq_edge.core.console import console
     from adq_edge.report.phrasing import calibration_text
-    from adq_edge.report.tables.engine import engine_lines
+    from adq_edge.report.tables.engine import engine_lines, kernels_table
     from adq_edge.report.tables.plan import plan_table
 
     asked = BuildOptions(
@@ -157,9 +157,12 @@ def build(
         lines.append(f"calibrated: {calibration_text(sidecar.calibration)}")
     if sidecar.plan is not None:
         lines.append(f"float32 layers: {len(sidecar.float_layers)}, as in {sidecar.plan.name}")
+    tables = [plan_table(built.plan)] if searched and built.plan is not None else []
+    if sidecar.tensorrt is not None and sidecar.tensorrt.kernels:
+        tables.append(kernels_table(sidecar.tensorrt))
     return Output(
         sidecar,
-        [plan_table(built.plan)] if searched and built.plan is not None else [],
+        tables,
         [*lines, *engine_lines(sidecar)],
         next_step=_next_step(built.path, sidecar, asked),
     )

@@ -80,12 +80,30 @@ def test_rtx_engines_are_built_without_a_gpu(
     assert (sidecar.runtime, sidecar.device, sidecar.precision) == ("tensorrt-rtx", "rtx", precision)
     details = sidecar.tensorrt
     assert details is not None
-    assert (details.route, details.max_batch, details.layers) == ("typed", 4, None)
+    assert (details.route, details.max_batch) == ("typed", 4)
+    assert details.layers is not None
+    assert sidecar.operators["correlation"] >= 10
+    assert sum(kernel.count for kernel in details.kernels) == sum(sidecar.operators.values())
+    integers = sum(k.count for k in details.kernels if (k.kind, k.reads) == ("correlation", "INT8"))
+    assert (integers > 0) is (precision is Precision.INT8)
+    assert any("separate kernels" in text for text in details.warnings) is (precision is Precision.INT8)
     assert details.compute_capability == {"86": "8.6", "8.9": "8.9"}[capability]
     assert details.peak_mb is not None
     assert details.peak_mb > 10
     assert built.path.read_bytes()[:4] != b"\x08\x08\x12"  # not an ONNX file
     assert leftovers(tmp_path) == []
+
+
+def test_gpu_without_integer_kernels_causes_a_warning(bundle, dataset, tmp_path):
+    """For compute capability 7.5, TensorRT-RTX compiles the pairs as float16 arithmetic."""
+    needs_rtx()
+    options = TensorRTOptions(compute_capabilities=("75",))
+    built = build(bundle.path, tmp_path / "e.plan", calib_data=dataset, device=Device.RTX, tensorrt=options)
+    details = built.sidecar.tensorrt
+    assert details is not None
+    assert details.layers is not None
+    assert details.layers.get("INT8", 0) == 0
+    assert any("only 0 of" in warning for warning in details.warnings)
 
 
 def test_int8_engines_are_smaller_than_float_ones(bundle, dataset, tmp_path):

@@ -13,6 +13,7 @@ from adq_edge.quantization.passes.average_pooling import convolve_averages
 from adq_edge.quantization.passes.batch_norm import fold_batch_norms
 from adq_edge.quantization.passes.channels_last import score_channels_last
 from adq_edge.quantization.passes.channels_last_normalization import normalize_channels_last
+from adq_edge.quantization.passes.common_weight_scale import share_weight_scales
 from adq_edge.quantization.passes.constant_folding import fold_constants
 from adq_edge.quantization.passes.conv_transpose import keep_transposed_float, replace_conv_transpose
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
@@ -27,6 +28,7 @@ from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.frame import GraphPass
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.identities import drop_identities
+from adq_edge.quantization.passes.joint_rounding import round_jointly
 from adq_edge.quantization.passes.layer_normalization import split_layer_normalizations
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
 from adq_edge.quantization.passes.older_opset import lower_opset
@@ -35,11 +37,13 @@ from adq_edge.quantization.passes.own_constants import own_constants
 from adq_edge.quantization.passes.redundant_qdq import drop_repeated_pairs
 from adq_edge.quantization.passes.resize import resize_by_sums
 from adq_edge.quantization.passes.short_sortings import shorten_sortings
+from adq_edge.quantization.passes.sibling_convolutions import widen_siblings
 from adq_edge.quantization.passes.single_choices import squeeze_single_choices
 from adq_edge.quantization.passes.single_rounding import round_after_activations
 from adq_edge.quantization.passes.small_file import share_constants, shorten_names, store_float_biases
 from adq_edge.quantization.passes.strong_typing import type_as_float16
 from adq_edge.quantization.passes.training_leftovers import drop_training_leftovers
+from adq_edge.quantization.passes.twin_convolutions import merge_twin_convolutions
 from adq_edge.quantization.passes.uint8_input import convolve_image_in_integers
 from adq_edge.quantization.passes.whole_choices import replace_whole_choices
 from adq_edge.quantization.passes.wide_normalization import widen_normalization
@@ -130,3 +134,19 @@ TENSORRT: Mapping[Route, Pipelines] = {
         Precision.INT8: (insert_qdq, type_as_float16),
     },
 }
+
+TENSORRT_RTX: Pipelines = {
+    **TENSORRT[Route.TYPED],
+    Precision.INT8: (
+        keep_transposed_float,
+        replace_conv_transpose,
+        insert_qdq,
+        widen_siblings,
+        merge_twin_convolutions,
+        type_as_float16,
+        share_weight_scales,
+        round_jointly,
+    ),
+}
+"""For TensorRT-RTX, which rounds in kernels of their own and has no integer transposed convolution
+(benchmarks/published/rtx_kernels.md)."""

@@ -31,6 +31,9 @@ from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.opset import lift_opset
 from adq_edge.quantization.region import find_region
 
+FLOAT16 = ".float16"
+"""Ends the name of the float16 copy of a tensor that float32 nodes read as well."""
+
 _LARGEST = float(np.finfo(np.float16).max)
 _ROUNDING = float(np.finfo(np.float16).eps) / 2
 """Largest relative error of rounding to a normal float16 number, 2^-11."""
@@ -114,7 +117,7 @@ def _border(editor: GraphEditor, half: Set[str]) -> Iterator[str]:
 
 
 def _half_name(name: str) -> str:
-    return f"{name}.float16"
+    return f"{name}{FLOAT16}"
 
 
 def _rename(names: Sequence[str], doubled: Set[str]) -> List[str]:

@@ -31,6 +31,7 @@ from adq_edge.runtimes.tensorrt.job import BuildReport, Job, LayerReport
 from adq_edge.runtimes.tensorrt.loading import load_plan
 from adq_edge.runtimes.tensorrt.log import PROGRESS_MARK
 from adq_edge.runtimes.tensorrt.release import Release, load_release
+from adq_edge.runtimes.tensorrt.rtx_layers import KernelList, listen
 
 if TYPE_CHECKING:
     import tensorrt
@@ -68,6 +69,9 @@ def build(job: Job) -> BuildReport:
         return _calibrate(job, release)
     # TensorRT 11 and RTX have no flag for strong typing: all their networks are strongly typed.
     is_typed = job.route is Route.TYPED and release.at_least(10) and release.before(11)
+    listed = KernelList()
+    if release.is_rtx:
+        listen(listed)
     builder, network, parser = NetworkFromOnnxPath(job.model, strongly_typed=is_typed)()
     reader = None
     if job.route is not Route.TYPED:
@@ -90,7 +94,8 @@ def build(job: Job) -> BuildReport:
         )
     with storage_errors(Path(job.plan)), Path(job.plan).open("wb") as file:
         file.write(plan)
-    return BuildReport(release.version, _compute_capability(job), _layers(job, release, plan))
+    layers = listed.layers if release.is_rtx else _inspect(job, release, plan)
+    return BuildReport(release.version, _compute_capability(job), layers)
 
 
 def reader_is_needed(job: Job) -> bool:
@@ -320,10 +325,8 @@ def _compute_capability(job: Job) -> str:
         return gpu.compute_capability
 
 
-def _layers(job: Job, release: Release, plan: bytes) -> Optional[Tuple[LayerReport, ...]]:
-    """Return the layers of an engine; None for TensorRT-RTX, which chooses its kernels at run time."""
-    if release.is_rtx:
-        return None
+def _inspect(job: Job, release: Release, plan: bytes) -> Tuple[LayerReport, ...]:
+    """Return the layers of an engine."""
     with Gpu():
         engine, runtime = load_plan(release, plan, job.dla, Path(job.plan))
         layers = inspect_engine(release, engine)

@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from adq_edge.artifacts.sidecar import KernelCount
 from adq_edge.runtimes.tensorrt.job import LayerReport
 from adq_edge.runtimes.tensorrt.release import Release
 
@@ -19,7 +20,13 @@ UNKNOWN = "unknown"
 
 _MOVERS = frozenset({"Reformat", "NoOp", "Constant", "Shuffle", "Signal", "Wait"})
 """Types of layers that only move or convert data."""
+_PRODUCTS = re.compile("conv|corr|gemm|matrix", re.IGNORECASE)
+"""Found in the names of layer types that multiply by weights; TensorRT-RTX says correlation."""
+_JIT = "runtime_fusion"
+"""Type of TensorRT-RTX's kernels whose name lists their operators, such as CorrAddRelu."""
 _SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32", "FP32": "FP32"}
+_MANY_ROUNDING = 0.25
+"""Rounding kernels for each integer layer from which FP16 may be faster."""
 _NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
 
 
@@ -36,22 +43,28 @@ def read_layers(information: str) -> Tuple[LayerReport, ...]:
     `Format/Datatype` (8.5 to 10) or a `Datatype` (11). Missing values become `unknown`.
     """
     layers = json.loads(information).get("Layers", [])
-    return tuple(_read_layer(layer) for layer in layers)
+    return tuple(read_layer(layer) for layer in layers)
 
 
-def _read_layer(layer: Any) -> LayerReport:
+def read_layer(layer: Any) -> LayerReport:
+    """Return a layer from its name, or from an object with its name, type, inputs and outputs."""
     if not isinstance(layer, Mapping):
         return LayerReport(str(layer), UNKNOWN, UNKNOWN, UNKNOWN)
     name, kind = str(layer.get("Name", "")), str(layer.get("LayerType", UNKNOWN))
     # All nodes that run on DLA are one layer.
     is_dla = DLA in kind or (name.startswith("{ForeignNode") and DLA in name)
-    return LayerReport(name, kind, _precision(layer), DLA if is_dla else GPU)
+    reads, writes = (
+        [_short_name(tensor) for tensor in _tensors(layer, side)] for side in ("Inputs", "Outputs")
+    )
+    is_product = bool(_PRODUCTS.search(name if kind == _JIT else kind))
+    rounds = "INT8" in writes and any(form != "INT8" for form in reads) and not is_product
+    # An integer kernel may write floats.
+    device = DLA if is_dla else GPU
+    return LayerReport(name, kind, _lowest(reads or writes), device, _lowest(writes), is_product, rounds)
 
 
-def _precision(layer: Mapping[str, Any]) -> str:
-    """Return the lowest number format among the inputs of a layer: an integer kernel may write floats."""
-    formats = [_short_name(tensor) for tensor in _tensors(layer, "Inputs")]
-    formats = formats or [_short_name(tensor) for tensor in _tensors(layer, "Outputs")]
+def _lowest(formats: Sequence[Optional[str]]) -> str:
+    """Return the lowest of the number formats of some tensors."""
     for candidate in ("INT8", "FP16", "FP32"):
         if candidate in formats:
             return candidate
@@ -86,3 +99,22 @@ def count_precisions(layers: Sequence[LayerReport]) -> Dict[str, int]:
 def count_kinds(layers: Sequence[LayerReport]) -> Dict[str, int]:
     """Count all layers by TensorRT's layer type."""
     return dict(sorted(collections.Counter(layer.kind for layer in layers).items()))
+
+
+def count_kernels(layers: Sequence[LayerReport]) -> Tuple[KernelCount, ...]:
+    """Count all layers by type and number formats, in alphabetical order."""
+    counts = collections.Counter((layer.kind, layer.precision, layer.writes) for layer in layers)
+    return tuple(KernelCount(*key, count) for key, count in sorted(counts.items()))
+
+
+def describe_rounding(layers: Sequence[LayerReport]) -> Optional[str]:
+    """Return a warning if many kernels only round for the integer layers; None if few do."""
+    products = [layer for layer in layers if layer.is_product]
+    integers = sum(layer.precision == "INT8" for layer in products)
+    rounding = sum(layer.rounds for layer in layers)
+    if not rounding or rounding < _MANY_ROUNDING * integers:
+        return None
+    return (
+        f"{integers} of {len(products)} layers with weights are INT8, but {rounding} separate kernels "
+        "round for them: FP16 may be faster, so build it too (--fp16) and measure both"
+    )

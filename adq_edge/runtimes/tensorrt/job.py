@@ -69,12 +69,18 @@ class LayerReport:
         kind: TensorRT's type of layer.
         precision: number format of the computation: INT8, FP16, FP32 or another.
         device: GPU or DLA.
+        writes: lowest number format of its results.
+        is_product: True if it multiplies by weights: convolutions and matrix products.
+        rounds: True if it has no weights and rounds floats to INT8.
     """
 
     name: str
     kind: str
     precision: str
     device: str
+    writes: str = "unknown"
+    is_product: bool = False
+    rounds: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +90,7 @@ class BuildReport:
     Attributes:
         release: version of TensorRT.
         compute_capability: compute capability of the GPU that the engine was built for.
-        layers: layers of the engine; None for TensorRT-RTX, which chooses its kernels at run time.
+        layers: layers of the engine; None if the release lists none.
         ranges: amax by tensor, found by TensorRT's own calibrator.
     """
 
