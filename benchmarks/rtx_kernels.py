@@ -86,6 +86,11 @@ FORMS = (
         (widen_siblings, merge_twin_convolutions),
         (share_weight_scales, round_jointly),
     ),
+    Form(
+        "(a) to (d) without pairs at residual additions",
+        (forms.without_additions, widen_siblings, merge_twin_convolutions),
+        (share_weight_scales, round_jointly),
+    ),
     Form("grouped convolutions of teacher and student", (forms.group_convolutions,)),
     Form("grouped convolutions, (a)", (forms.group_convolutions,), (share_weight_scales,)),
 )

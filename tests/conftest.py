@@ -52,6 +52,7 @@ SLOW_FILES = frozenset(
         "test_privacy",
         "test_qat",
         "test_reverse_distillation",
+        "test_rtx_kernels",
         "test_search",
         "test_strong_typing",
         "test_study",

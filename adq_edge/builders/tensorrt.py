@@ -236,8 +236,11 @@ class _Attempts:
             region = self._inputs.calibrated.float_model.region
             planned = integer_layers(region, Target.TENSORRT, self._inputs.float_layers)
             wanted = sum(layer.node.op_type != "Add" for layer in planned)
-            if counts.get("INT8", 0) < _SMALL_SHARE * wanted:
-                yield f"only {counts.get('INT8', 0)} of {wanted} layers run in INT8"
+            integers = counts.get("INT8", 0)
+            if wanted and not integers:
+                yield f"none of {wanted} layers runs in INT8, so nothing is faster: build with --fp16"
+            elif integers < _SMALL_SHARE * wanted:
+                yield f"only {integers} of {wanted} layers run in INT8"
         fallback = sum(counts.values()) - 2 * counts.get("DLA", 0)
         if self._settings.options.dla is not None and fallback > 0:
             yield f"{fallback} layers run on the GPU instead of the DLA"

@@ -12,9 +12,11 @@ from typing import Iterator, Optional, Tuple
 import numpy as np
 import onnx
 
+from adq_edge.quantization.arithmetic import broadcast_along
 from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.passes.frame import PassContext
 from adq_edge.quantization.passes.strong_typing import FLOAT16
+from adq_edge.quantization.passes.twin_convolutions import convolution_weight
 
 _LARGEST = 2.0**14
 """Largest unscaled result, a quarter of float16's largest number."""
@@ -38,21 +40,20 @@ def share_weight_scales(editor: GraphEditor, context: PassContext) -> None:
         gain = np.maximum(scales.astype(np.float32) / np.float32(common), reached / _LARGEST)
         gain = gain.astype(scales.dtype)
         divisor = gain.astype(np.float32)
-        levels = np.rint(weight / (divisor * np.float32(common))[:, None, None, None])
+        levels = np.rint(weight / broadcast_along(0, divisor * np.float32(common), weight.ndim))
         editor.store(quantize.input[0], (levels * np.float32(common)).astype(weight.dtype))
         if bias is not None:
             editor.store(node.input[2], (bias / divisor).astype(bias.dtype))
         _set_scale(editor, quantize, common)
-        _multiply(editor, result, gain)
+        _multiply(editor, result, broadcast_along(1, gain, weight.ndim))
 
 
 def _convolutions(editor: GraphEditor) -> Iterator[Tuple[onnx.NodeProto, onnx.NodeProto]]:
     """Yield the convolutions with a weight scale per channel, and the Q node of the weight."""
     for node in editor.of_type("Conv"):
-        dequantize = editor.producers.get(node.input[1])
-        quantize = None if dequantize is None else editor.producers.get(dequantize.input[0])
-        if quantize is not None and editor.value(quantize.input[1]).ndim == 1:
-            yield node, quantize
+        weight = convolution_weight(editor, node)
+        if weight is not None and weight.scales is not None:
+            yield node, editor.producers[editor.producers[node.input[1]].input[0]]
 
 
 def _result(editor: GraphEditor, node: onnx.NodeProto) -> str:
@@ -82,5 +83,5 @@ def _multiply(editor: GraphEditor, tensor: str, gain: np.ndarray) -> None:
     editor.remove(node)
     node.output[:] = [f"{tensor}.unscaled"]
     editor.add_node(node)
-    factor = editor.store(f"{tensor}.gain", gain.reshape(1, -1, 1, 1))
+    factor = editor.store(f"{tensor}.gain", gain)
     editor.add("Mul", [node.output[0], factor], tensor, f"{tensor}.Mul")

@@ -20,6 +20,8 @@ Signature = Tuple[object, ...]
 
 _EXPLICIT_PARTS_OPSET = 18
 """The first opset that requires the number of equal parts."""
+_LARGEST_RATIO = 2.0**10
+"""Scales that differ more are kept apart: float16 could not hold the products."""
 
 
 def round_jointly(editor: GraphEditor, context: PassContext) -> None:
@@ -31,13 +33,14 @@ def round_jointly(editor: GraphEditor, context: PassContext) -> None:
     groups: Dict[int, List[str]] = {}
     places = _places(editor)
     for node in editor.of_type("QuantizeLinear"):
-        tensor = node.input[0]
-        if tensor in places:
+        tensor, scale = node.input[0], editor.constant(node.input[1])
+        if tensor in places and scale is not None and scale.ndim == 0:
             members = groups.setdefault(places[tensor], [])
             members += [tensor] if tensor not in members else []
     for tensors in groups.values():
-        if len(tensors) > 1:
-            _round_group(editor, tensors)
+        scales = [editor.value(_roundings(editor, tensor)[0].input[1]) for tensor in tensors]
+        if len(tensors) > 1 and max(scales) < _LARGEST_RATIO * min(scales):
+            _round_group(editor, tensors, scales)
 
 
 def _places(editor: GraphEditor) -> Dict[str, int]:
@@ -60,17 +63,16 @@ def _places(editor: GraphEditor) -> Dict[str, int]:
     return places
 
 
-def _round_group(editor: GraphEditor, tensors: List[str]) -> None:
+def _round_group(editor: GraphEditor, tensors: List[str], scales: List[np.ndarray]) -> None:
     """Stack tensors, multiplied so that one grid rounds them as their own did, and round them."""
     stem = f"{tensors[0]}.joint"
     first = _roundings(editor, tensors[0])[0]
-    scales = [editor.value(_roundings(editor, tensor)[0].input[1]) for tensor in tensors]
     common = 2 * max(scales)
     stacked = []
     for tensor, scale in zip(tensors, scales):
         ratio = np.float32(common) / np.float32(scale)
         factor = editor.store(f"{tensor}.ratio", np.asarray(ratio, scale.dtype))
-        stacked.append(editor.add("Mul", [tensor, factor], f"{tensor}.on_grid", f"{tensor}.Mul"))
+        stacked.append(editor.add("Mul", [tensor, factor], f"{tensor}.on_grid", f"{tensor}.on_grid.Mul"))
     inputs = [
         editor.add("Concat", stacked, f"{stem}.stacked", f"{stem}.Concat", axis=0),
         editor.store(f"{stem}.scale", np.asarray(common)),

@@ -15,6 +15,7 @@ from adq_edge.quantization.graph.editor import GraphEditor
 from adq_edge.quantization.graph.index import GraphIndex, attribute
 from adq_edge.quantization.passes.frame import PassContext
 
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
 _COMMON = frozenset({"LeakyRelu", "MaxPool", "Relu"})
 """Operators that treat each channel alike."""
 
@@ -38,7 +39,8 @@ def merge_twin_convolutions(editor: GraphEditor, context: PassContext) -> None:
     twins: Dict[Tuple[object, ...], List[onnx.NodeProto]] = {}
     for node in editor.of_type("Conv"):
         weight = convolution_weight(editor, node)
-        if weight is not None and attribute(node, "group", 1) == 1:
+        has_constants = editor.initializers.keys() >= set(node.input[2:])
+        if weight is not None and has_constants and attribute(node, "group", 1) == 1:
             attributes = tuple(sorted(item.SerializeToString() for item in node.attribute))
             shape = weight.values.shape[1:]
             key = (
@@ -57,8 +59,8 @@ def merge_twin_convolutions(editor: GraphEditor, context: PassContext) -> None:
 def read_values(index: GraphIndex, tensor: str) -> Tuple[object, ...]:
     """Return what a tensor holds: itself, or the rounded values of another tensor."""
     made = index.producers.get(tensor)
-    rounded = None if made is None or made.op_type != "DequantizeLinear" else index.producers[made.input[0]]
-    if made is None or rounded is None or rounded.op_type != "QuantizeLinear":
+    rounded = None if made is None else index.producers.get(made.input[0])
+    if made is None or rounded is None or (rounded.op_type, made.op_type) != _PAIR:
         return (tensor,)
     return (rounded.input[0], *(index.value(name).tobytes() for name in rounded.input[1:]))
 
@@ -68,10 +70,12 @@ def convolution_weight(index: GraphIndex, node: onnx.NodeProto) -> Optional[Conv
     values = index.constant(node.input[1])
     if values is not None:
         return ConvolutionWeight(node.input[1], values, None)
-    made = index.producers[node.input[1]]
-    rounded = index.producers.get(made.input[0]) if made.op_type == "DequantizeLinear" else None
-    values = None if rounded is None else index.constant(rounded.input[0])
-    if rounded is None or values is None:
+    made = index.producers.get(node.input[1])
+    rounded = None if made is None else index.producers.get(made.input[0])
+    if made is None or rounded is None or (rounded.op_type, made.op_type) != _PAIR:
+        return None
+    values = index.constant(rounded.input[0])
+    if values is None:
         return None
     scales = index.value(rounded.input[1])
     return ConvolutionWeight(rounded.input[0], values, scales) if scales.ndim == 1 else None
@@ -80,33 +84,35 @@ def convolution_weight(index: GraphIndex, node: onnx.NodeProto) -> Optional[Conv
 def _merge(editor: GraphEditor, nodes: List[onnx.NodeProto]) -> None:
     """Replace convolutions by one, followed by their common operators and a split of the channels."""
     first, stem = nodes[0], f"{nodes[0].output[0]}.twins"
-    weights = [
-        weight for weight in (convolution_weight(editor, node) for node in nodes) if weight is not None
-    ]
+    found = (convolution_weight(editor, node) for node in nodes)
+    weights = [weight for weight in found if weight is not None]
     scales = [weight.scales for weight in weights if weight.scales is not None]
     kernel = editor.store(f"{stem}.weight", np.concatenate([weight.values for weight in weights]))
     if scales:
         joined = np.concatenate(scales)
         kernel = editor.add_pair(kernel, joined, np.zeros(len(joined), np.int8), axis=0)
-    bias = [np.concatenate([editor.value(node.input[2]) for node in nodes])] if len(first.input) > 2 else []
-    inputs = [first.input[0], kernel, *(editor.store(f"{stem}.bias", value) for value in bias)]
-    outputs = [node.output[0] for node in nodes]
+    inputs = [first.input[0], kernel]
+    if len(first.input) > 2:
+        bias = np.concatenate([editor.value(node.input[2]) for node in nodes])
+        inputs.append(editor.store(f"{stem}.bias", bias))
     editor.remove(*nodes)
     tensor = editor.add_copy(first, f"{stem}.Conv", inputs, stem)
-    while True:
-        readers = [editor.only_consumer(output) for output in outputs]
-        common = [reader for reader in readers if reader is not None]
-        if len(common) < len(outputs) or len({_operation(reader) for reader in common}) > 1:
-            break
+    outputs = [node.output[0] for node in nodes]
+    common = _common_readers(editor, outputs)
+    while common:
         tensor = editor.add_copy(common[0], f"{tensor}.{common[0].op_type}", [tensor], f"{tensor}.next")
         outputs = [reader.output[0] for reader in common]
         editor.remove(*common)
-    sizes = editor.store(f"{stem}.sizes", np.asarray([len(w.values) for w in weights], np.int64))
+        common = _common_readers(editor, outputs)
+    sizes = editor.store(f"{stem}.sizes", np.asarray([len(weight.values) for weight in weights], np.int64))
     editor.add_node(onnx.helper.make_node("Split", [tensor, sizes], outputs, f"{stem}.Split", axis=1))
 
 
-def _operation(node: onnx.NodeProto) -> Tuple[object, ...]:
-    """Return the operator and attributes of a node; a value of its own for an operator that is not common."""
-    if node.op_type not in _COMMON:
-        return (id(node),)
-    return (node.op_type, *sorted(item.SerializeToString() for item in node.attribute))
+def _common_readers(editor: GraphEditor, tensors: List[str]) -> List[onnx.NodeProto]:
+    """Return the only reader of each tensor if all of them do the same to each channel; else nothing."""
+    found = [editor.only_consumer(tensor) for tensor in tensors]
+    readers = [reader for reader in found if reader is not None and reader.op_type in _COMMON]
+    operations = {
+        (reader.op_type, *sorted(item.SerializeToString() for item in reader.attribute)) for reader in readers
+    }
+    return readers if len(readers) == len(tensors) and len(operations) == 1 else []
