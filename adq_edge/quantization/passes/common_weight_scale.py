@@ -59,7 +59,8 @@ def _convolutions(editor: GraphEditor) -> Iterator[Tuple[onnx.NodeProto, onnx.No
 def _result(editor: GraphEditor, node: onnx.NodeProto) -> str:
     """Return the tensor behind a layer and its ReLU or leaky ReLU."""
     reader = editor.only_consumer(node.output[0])
-    return node.output[0] if reader is None or reader.op_type not in _HOMOGENEOUS else reader.output[0]
+    last = node if reader is None or reader.op_type not in _HOMOGENEOUS else reader
+    return str(last.output[0])
 
 
 def _largest_magnitude(result: str, bias: Optional[np.ndarray], context: PassContext) -> np.ndarray:

@@ -26,17 +26,19 @@ def widen_siblings(editor: GraphEditor, context: PassContext) -> None:
     shapes = editor.shapes()
     kernels: Dict[Tuple[object, ...], int] = {}
     for node in editor.of_type("Conv"):
-        key = (read_values(editor, node.input[0]), *_steps(node))
+        key = _position(editor, node)
         kernels[key] = max(kernels.get(key, 1), _same_size_kernel(node) or 1)
     for node in editor.of_type("Conv"):
-        kernel = kernels[(read_values(editor, node.input[0]), *_steps(node))]
+        kernel = kernels[_position(editor, node)]
         shape = shapes.get(node.output[0], [])
         if _same_size_kernel(node) == 1 < kernel and len(shape) == 4 and 0 not in shape[1:]:
             _widen(editor, node, kernel, shape[2] * shape[3])
 
 
-def _steps(node: onnx.NodeProto) -> Tuple[object, ...]:
-    return tuple(attribute(node, "strides", [1, 1])), tuple(attribute(node, "dilations", [1, 1]))
+def _position(editor: GraphEditor, node: onnx.NodeProto) -> Tuple[object, ...]:
+    """Return the values that a convolution reads, and its steps over them."""
+    steps = (tuple(attribute(node, name, [1, 1])) for name in ("strides", "dilations"))
+    return (read_values(editor, node.input[0]), *steps)
 
 
 def _same_size_kernel(node: onnx.NodeProto) -> Optional[int]:
