@@ -22,12 +22,13 @@ _MOVERS = frozenset({"Reformat", "NoOp", "Constant", "Shuffle", "Signal", "Wait"
 """Types of layers that only move or convert data."""
 _PRODUCTS = re.compile("conv|corr|gemm|matrix", re.IGNORECASE)
 """Found in the names of layer types that multiply by weights; TensorRT-RTX says correlation."""
+_ROUNDED = frozenset({"INT8", "FP8"})
 _JIT = "runtime_fusion"
 """Type of TensorRT-RTX's kernels whose name lists their operators, such as CorrAddRelu."""
 _SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32", "FP32": "FP32"}
 _MANY_ROUNDING = 0.25
 """Rounding kernels for each integer layer from which FP16 may be faster."""
-_NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
+_NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|FP8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
 
 
 def inspect_engine(release: Release, engine: tensorrt.ICudaEngine) -> Tuple[LayerReport, ...]:
@@ -57,7 +58,7 @@ def read_layer(layer: Any) -> LayerReport:
         [_short_name(tensor) for tensor in _tensors(layer, side)] for side in ("Inputs", "Outputs")
     )
     is_product = bool(_PRODUCTS.search(name if kind == _JIT else kind))
-    rounds = "INT8" in writes and any(form != "INT8" for form in reads) and not is_product
+    rounds = not is_product and bool(_ROUNDED.intersection(writes)) and not _ROUNDED.issuperset(reads)
     # An integer kernel may write floats.
     device = DLA if is_dla else GPU
     return LayerReport(name, kind, _lowest(reads or writes), device, _lowest(writes), is_product, rounds)
@@ -65,7 +66,7 @@ def read_layer(layer: Any) -> LayerReport:
 
 def _lowest(formats: Sequence[Optional[str]]) -> str:
     """Return the lowest of the number formats of some tensors."""
-    for candidate in ("INT8", "FP16", "FP32"):
+    for candidate in ("INT8", "FP8", "FP16", "FP32"):
         if candidate in formats:
             return candidate
     return next((name for name in formats if name is not None), UNKNOWN)

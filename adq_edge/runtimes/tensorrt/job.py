@@ -71,7 +71,7 @@ class LayerReport:
         device: GPU or DLA.
         writes: lowest number format of its results.
         is_product: True if it multiplies by weights: convolutions and matrix products.
-        rounds: True if it has no weights and rounds floats to INT8.
+        rounds: True if it has no weights and rounds its inputs to INT8 or FP8.
     """
 
     name: str
