@@ -185,9 +185,11 @@ class Grouping:
         return self._editor.add("Add", inputs, both(node.output[0]), both(node.name))
 
     def _other(self, node: onnx.NodeProto, twin: onnx.NodeProto) -> str:
-        return self._editor.add_copy(
-            node, both(node.name), [self.joined[node.input[0]]], both(node.output[0])
-        )
+        editor, inputs = self._editor, [self.joined[node.input[0]]]
+        for own, other in zip(node.input[1:], twin.input[1:]):  # factors of the equalization
+            factors = np.concatenate([editor.value(own), editor.value(other)], axis=1)
+            inputs.append(editor.store(both(own), factors))
+        return editor.add_copy(node, both(node.name), inputs, both(node.output[0]))
 
     def _scale(self, joined: str, tensor: str, factor: float, stem: str) -> str:
         """Multiply the channels of the student."""
