@@ -6,7 +6,8 @@ import dataclasses
 import re
 from typing import Iterator, Optional, Tuple
 
-from adq_edge.core.runtimes import Runtime, registered_runtimes
+from adq_edge.core.options import Target, cpu_target
+from adq_edge.core.runtimes import ONNXRUNTIME, OPENVINO, Runtime, registered_runtimes
 from adq_edge.hardware.inventory import Inventory
 from adq_edge.hardware.libraries import NOT_INSTALLED, Library, Product, TensorRT
 
@@ -89,6 +90,8 @@ def _cpu_capability(inventory: Inventory, runtime: Runtime) -> Capability:
     problems = (f"{library.name}: {library.problem}" for library in libraries if library.problem is not None)
     version = inventory.library(runtime.name).version
     name, reason = f"CPU engines, {runtime.label}", f"{runtime.name} {version}"
+    if runtime is OPENVINO and cpu_target(inventory.environment.architecture) is Target.ARM:
+        reason += f"; on Arm it computes INT8 engines in float: prefer {ONNXRUNTIME.label} for them"
     return _capability(name, next(problems, None), reason, next(_unchecked_libraries(*libraries), None))
 
 

@@ -27,7 +27,7 @@ _INSTRUCTION_SETS = (
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 
-# On Arm, /proc/cpuinfo has the (implementer, part) of a core instead of a model name.
+# On Arm, /proc/cpuinfo has the (implementer, part) of a core.
 _ARM_CORES = {
     ("0x41", "0xd03"): "Arm Cortex-A53",
     ("0x41", "0xd07"): "Arm Cortex-A57",
@@ -156,7 +156,8 @@ def _cpu_blocks(cpuinfo: Path) -> List[Dict[str, str]]:
 def _cpu_model(blocks: Sequence[Dict[str, str]]) -> Optional[str]:
     models: List[str] = []
     for block in blocks:
-        model = block.get("model name") or _arm_core(block)
+        # On Arm, the model name is that of the instruction set, such as "ARMv8 Processor rev 0 (v8l)".
+        model = _arm_core(block) or block.get("model name")
         if model is not None and model not in models:
             models.append(model)
     return " + ".join(models) or None

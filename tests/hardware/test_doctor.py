@@ -314,6 +314,17 @@ def test_diagnosis_survives_garbage_in_files_and_answers(tmp_path: Path, garbage
     shown(diagnose(root, programs))
 
 
+@pytest.mark.parametrize(("machine", "is_told"), [("aarch64", True), ("x86_64", False)])
+def test_doctor_prefers_onnxruntime_for_int8_on_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, is_told: bool
+):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    diagnosis = diagnose(write_tree(tmp_path, PC), Programs())
+    text = reason(diagnosis, "CPU engines, OpenVINO")
+    assert ("computes INT8 engines in float: prefer ONNX Runtime" in text) == is_told
+    assert "float" not in reason(diagnosis, "CPU engines, ONNX Runtime")
+
+
 def test_diagnosis_file_has_inventory_and_capabilities(tmp_path: Path):
     diagnosis = diagnose(write_tree(tmp_path / "root", XAVIER_NX), Programs(cuda=XAVIER_GPU))
     diagnosis.write(tmp_path / "doctor.json")

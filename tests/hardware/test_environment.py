@@ -122,10 +122,10 @@ def test_read_environment_file_of_an_earlier_release(tmp_path: Path):
     assert (again.gpu, again.power_mode, again.host) == (None, None, None)
 
 
-def test_processor_name_from_an_arm_kernel(tmp_path: Path):
+def test_arm_core_is_named_by_its_part_number(tmp_path: Path):
     cpuinfo = "\n".join(XAVIER_CORE.format(number=i) for i in range(6))
     environment = read_environment(write_tree(tmp_path, {"proc/cpuinfo": cpuinfo}))
-    assert environment.cpu == "ARMv8 Processor rev 0 (v8l)"
+    assert environment.cpu == "NVIDIA Carmel"
     assert environment.instruction_sets == ("asimd", "asimdhp")
 
 

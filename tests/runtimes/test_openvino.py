@@ -15,9 +15,10 @@ import pytest
 pytest.importorskip("openvino")
 
 from adq_edge.core.errors import EngineError
+from adq_edge.core.options import Precision
 from adq_edge.runtimes.openvino import OpenVinoEngine
 from adq_edge.runtimes.registry import load_engine
-from factories.tiny_engine import SIZE, write_engine
+from factories.tiny_engine import SIZE, make_model, write_engine, write_file
 
 
 @pytest.fixture
@@ -135,3 +136,28 @@ def test_threads_whose_first_calls_meet_do_not_block_the_process(tmp_path: Path)
     """Without a first call at the import, about every third process was blocked for ever."""
     command = [sys.executable, "-c", FIRST_CALLS, str(write_engine(tmp_path / "tiny.onnx"))]
     assert subprocess.run(command, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_networks_compute_in_float32_on_processors_with_a_smaller_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+):
+    """On Arm, OpenVINO's default is float16, with which the maps of INT8 engines are wrong (tests/arm)."""
+    import openvino
+
+    hints: List[str] = []
+
+    class Core(openvino.Core):
+        def compile_model(self, model: Any, device: str, properties: Any) -> Any:
+            hints.append(properties["INFERENCE_PRECISION_HINT"])
+            return super().compile_model(model, device, properties)
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    content = make_model().SerializeToString()
+    with load_engine(
+        write_file(tmp_path / "tiny.onnx", content, precision=precision), runtime="openvino"
+    ) as engine:
+        assert isinstance(engine, OpenVinoEngine)
+        compiled = engine._opened().for_batch(1).compiled()
+        assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+    assert hints == ["f32"]
