@@ -9,7 +9,8 @@ the same values, often doubled for 2:4 sparsity:
     AGX Xavier      11 TFLOPS FP16, 22 TOPS INT8 at 1377 MHz (GPU alone)
     Orin Nano 8 GB  40 TOPS INT8 sparse, 20 dense, at 625 MHz; Super: 67 sparse, 33 dense, at 1020 MHz
     AGX Orin 64 GB  170 TOPS INT8 sparse, 85 dense; 5.3 TFLOPS FP32, at 1.3 GHz (GPU alone)
-    Thor T5000      1035 TFLOPS FP8 sparse, 517 dense; 8.06 TFLOPS FP32, at 1575 MHz
+    Thor T5000      1035 TFLOPS FP8 sparse, 517 dense; 8.06 TFLOPS FP32, at 1575 MHz; 20 SMs. At 120 W: 1820
+                    TFLOPS FP4 sparse, so 455 FP8 dense, at 1386 MHz
     Thor T4000      1200 TFLOPS FP4 sparse, so 300 FP8 dense, at 1.53 GHz
 
 Bytes per second of the memory: 2 transfers per cycle * bus width * EMC clock.
@@ -18,7 +19,8 @@ Power modes: stock /etc/nvpmodel.conf of Jetson Linux, as in the files nvpmodel_
 nvpmodel_t194_p3668.conf, nvpmodel_p3701_*.conf and nvpmodel_p3767_*.conf that LineageOS carries
 (github.com/LineageOS/android_device_nvidia_galen and android_device_nvidia_concord). TPC_PG_MASK there
 switches pairs of SMs off. Where a mode has no limit, the maximum of the data sheet applies. Boards with a
-changed file differ. Thor has its MAXN mode only: no source for the clocks of its other modes was found.
+changed file differ. Of Thor's modes, those are here whose clocks were found: MAXN and 120W. Its INT8 rate is
+taken to be that of FP8, as NVIDIA states for DRIVE Thor (1000 TOPS, 1000 TFLOPS).
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ class BoardMode:
         gpu_mhz: maximum GPU clock in MHz.
         memory_mhz: maximum memory (EMC) clock in MHz.
         sms: number of SMs that are on; None in result files of adq-edge before 0.2.
-        cpu_cores: number of CPU cores that are on; None as for `sms`.
-        cpu_mhz: maximum CPU clock in MHz; None as for `sms`.
+        cpu_cores: number of CPU cores that are on; None as for `sms`, or if it was not found.
+        cpu_mhz: maximum CPU clock in MHz; None as for `cpu_cores`.
     """
 
     number: int
@@ -295,7 +297,10 @@ BOARDS: Tuple[Board, ...] = (
         20,
         0,
         ("p3834",),
-        (BoardMode(0, "MAXN", 1575, 4266, 20, 14, 2601),),
+        (
+            BoardMode(0, "MAXN", 1575, 4266, 20, 14, 2601),
+            BoardMode(1, "120W", 1386, 4266, 20),
+        ),
     ),
 )
 

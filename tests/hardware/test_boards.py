@@ -61,6 +61,12 @@ def test_fastest_modes_have_the_peaks_of_the_data_sheets(key, number_format, ter
     assert board.bandwidth(mode) / 1e9 == pytest.approx(bandwidth, rel=0.005)
 
 
+def test_thor_at_120_w_has_the_peak_of_the_data_sheet():
+    """1820 TFLOPS in FP4 with sparsity, which are a quarter in FP8 without."""
+    board = find_board("thor-t5000")
+    assert board.peak(board.modes[1], "fp8") / 1e12 == pytest.approx(1820 / 4, rel=0.005)
+
+
 def test_modes_are_possible():
     assert len({board.key for board in BOARDS}) == len({board.name for board in BOARDS}) == len(BOARDS)
     for board in BOARDS:
