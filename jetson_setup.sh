@@ -164,13 +164,16 @@ clocks_locked() {
 has_nvpmodel() { command -v nvpmodel >/dev/null || [[ -x $ROOT/usr/sbin/nvpmodel ]]; }
 
 set_performance() { # ID NAME
-    local changed=no
+    local changed=no answer
     if [[ $(current_mode) != "$1" ]]; then
         print_line "setting the power mode to $2"
         # Some changes need a restart; nvpmodel asks for it on standard input. Answer no.
-        as_root nvpmodel -m "$1" <<<no || true
-        if [[ $(current_mode) != "$1" ]]; then
-            fail "the power mode is not $2 yet; it may take a restart. Set it yourself: sudo nvpmodel -m $1"
+        answer=$(as_root nvpmodel -m "$1" 2>&1 <<<no) || true
+        if [[ $(current_mode) != "$1" && $answer == *[Rr]"eboot required"* ]]; then
+            fail "$2 takes a restart: sudo nvpmodel -m $1, answer YES, and run this again after the restart"
+        elif [[ $(current_mode) != "$1" ]]; then
+            print_line "$answer" >&2
+            fail "the power mode is not $2, see above. Set it yourself: sudo nvpmodel -m $1"
         fi
         changed=yes
     fi

@@ -299,7 +299,7 @@ BOARDS: Tuple[Board, ...] = (
         ("p3834",),
         (
             BoardMode(0, "MAXN", 1575, 4266, 20, 14, 2601),
-            BoardMode(1, "120W", 1386, 4266, 20),
+            BoardMode(1, "120W", 1386, 4266, 20, None, 2601),
         ),
     ),
 )

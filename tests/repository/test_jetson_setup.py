@@ -66,7 +66,8 @@ PROGRAMS = {
     "df": 'printf "Filesystem 1024-blocks Used Available\\ndisk 9 9 %s\\n" "$((${FREE_MB:-50000} * 1024))"\n',
     "nvpmodel": RECORD
     + 'read -r answer; printf "%s\\n" "answer $answer" >>"$CALLS"\n'
-    + '[[ -n ${NEEDS_RESTART:-} ]] || printf "pmode:%04d\\n" "$2" >"$ADQ_ROOT/var/lib/nvpmodel/status"\n',
+    + 'if [[ -n ${NEEDS_RESTART:-} ]]; then printf "%s\\n" "$NEEDS_RESTART"; exit 255; fi\n'
+    + 'printf "pmode:%04d\\n" "$2" >"$ADQ_ROOT/var/lib/nvpmodel/status"\n',
     "jetson_clocks": RECORD
     + 'cd "$ADQ_ROOT/sys/class/devfreq/17000000.gv11b"; cat max_freq >new; mv new min_freq\n',
     "apt-get": RECORD
@@ -292,12 +293,34 @@ def test_power_and_clocks_are_set_with_max_performance_if_they_differ(board: Boa
 
 
 def test_setup_never_restarts_the_board(board: Board):
-    """nvpmodel asks for a restart if a mode needs it; the script answers no and tells the user."""
-    result = board.setup("--max-performance", NEEDS_RESTART="yes")
+    """nvpmodel asks for a restart if a mode needs it; the script answers no and tells the user.
+
+    The texts are those of real boards (Orin, Thor) after the answer no.
+    """
+    asked = (
+        "NVPM WARN: Golden image context is already created\n"
+        "NVPM WARN: Reboot required for changing to this power mode: 8\n"
+        "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:\n"
+        "NVPM ERROR: optMask is 1, no request for power mode"
+    )
+    result = board.setup("--max-performance", NEEDS_RESTART=asked)
     assert result.returncode == 1
-    assert "Set it yourself: sudo nvpmodel -m 8" in result.stderr
+    assert result.stderr.splitlines() == [
+        "jetson_setup.sh: MODE_20W_6CORE takes a restart: sudo nvpmodel -m 8, answer YES, and run this again "
+        "after the restart"
+    ]
     assert "answer no" in board.calls
     assert not [call for call in board.calls if call.split()[0] in ("reboot", "shutdown", "systemctl")]
+
+
+def test_power_mode_that_nvpmodel_refuses_is_reported_with_its_answer(board: Board):
+    result = board.setup("--max-performance", NEEDS_RESTART="NVPM ERROR: failed to set power mode")
+    assert result.returncode == 1
+    answer, message = result.stderr.splitlines()
+    assert answer == "NVPM ERROR: failed to set power mode"
+    assert message.endswith(
+        "the power mode is not MODE_20W_6CORE, see above. Set it yourself: sudo nvpmodel -m 8"
+    )
 
 
 @pytest.mark.parametrize(
