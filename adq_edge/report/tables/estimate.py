@@ -35,7 +35,7 @@ _ESTIMATE: List[Field[_Line]] = part(
         (_ms("expected"), lambda estimate: estimate.expected_ms),
         (_ms("from"), lambda estimate: estimate.range_ms[0]),
         (_ms("to"), lambda estimate: estimate.range_ms[1]),
-        (_ms("kernels times time of a kernel"), lambda estimate: estimate.kernels_ms),
+        (_ms("overhead of kernels"), lambda estimate: estimate.kernels_ms),
         (_ms("compute-bound part"), lambda estimate: estimate.compute_bound_ms),
         (_ms("memory-bound part"), lambda estimate: estimate.memory_bound_ms),
     ),
@@ -117,10 +117,11 @@ def _describe(board: Board) -> str:
     """Return what the estimate knows of a board."""
     mode, chip = board.fastest_mode, board.chip
     fp16, int8 = (board.peak(mode, name) / 1e12 for name in ("fp16", "int8"))
+    dla = f"{number_of(board.dla_cores, 'DLA core')} (not used here)" if board.dla_cores else "no DLA"
     return (
         f"{board.name}: {chip.gpu}, compute capability {chip.compute_capability}, {board.sms} SMs, "
-        f"{board.memory_gb} GB, {number_of(board.dla_cores, 'DLA core')} (not used here); peaks in "
-        f"{mode.name}: {fp16:.1f} TFLOPS in FP16, {int8:.1f} TOPS in INT8, "
+        f"{board.memory_gb} GB, {dla}; peaks in "
+        f"{_power(mode.name)}: {fp16:.1f} TFLOPS in FP16, {int8:.1f} TOPS in INT8, "
         f"{board.bandwidth(mode) / 1e9:.1f} GB/s"
     )
 
@@ -130,4 +131,4 @@ def _launches(fastest: Estimate) -> str:
     if fastest.expected_ms is None or fastest.kernels_ms is None:
         return ""
     share = fastest.kernels_ms / fastest.expected_ms
-    return f"; their number alone costs {share:.0%} of the expected latency" if share >= 0.5 else ""
+    return f"; their number alone costs {100 * share:.0f} % of the expected latency" if share >= 0.5 else ""
