@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import List, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adq_edge.artifacts.sidecar import KernelCount, TensorRTDetails
+from adq_edge.artifacts.sidecar import KernelCount, TensorRTDetails, read_sidecar, sidecar_path
 from adq_edge.report.table import Value
 from adq_edge.report.tables.engine import kernels_table
 from adq_edge.runtimes.tensorrt.inspection import count_kernels, count_precisions, describe_rounding
 from adq_edge.runtimes.tensorrt.job import LayerReport
 from adq_edge.runtimes.tensorrt.rtx_layers import KernelList, read_kernels
+from factories.tensorrt_plans import write_plan
 
 Tensors = List[Tuple[str, str]]
 
@@ -137,3 +140,13 @@ def test_table_shows_the_most_frequent_kernels_first():
     expected: List[Tuple[Value, ...]] = [(28, "correlation", "INT8", "FP32"), (2, "kgen", "FP32", "INT8")]
     assert list(table.rows) == expected
     assert any("30 kernels" in note for note in table.notes)
+
+
+def test_sidecar_of_an_earlier_release_has_no_kernels(tmp_path: Path):
+    path = write_plan(tmp_path)
+    document = json.loads(sidecar_path(path).read_text())
+    del document["tensorrt"]["kernels"]
+    sidecar_path(path).write_text(json.dumps(document))
+    details = read_sidecar(path).tensorrt
+    assert details is not None
+    assert details.kernels == ()
