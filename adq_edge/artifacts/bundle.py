@@ -169,10 +169,17 @@ def check_further_sizes(embedding_size: Optional[int], scale_sizes: Tuple[Tuple[
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A complete bundle on disk."""
+    """A complete bundle on disk.
+
+    Attributes:
+        path: its folder.
+        manifest: its manifest.
+        variant: name of a changed form of the model, whose ranges lie apart; empty for the model itself.
+    """
 
     path: Path
     manifest: Manifest
+    variant: str = ""
 
     @property
     def model(self) -> Path:
@@ -182,7 +189,7 @@ class Bundle:
     @property
     def ranges_folder(self) -> Path:
         """The folder of ranges files; may not exist yet."""
-        return self.path / RANGES_FOLDER
+        return self.path / RANGES_FOLDER / self.variant
 
     def changed_model_error(self) -> BundleError:
         """Return the error for an ONNX file that differs from the hash in the manifest."""

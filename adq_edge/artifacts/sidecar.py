@@ -15,7 +15,7 @@ from adq_edge.artifacts.workspace import SIDECAR_SUFFIX
 from adq_edge.core.errors import EngineError
 from adq_edge.core.files import Kind, is_plain_name, read_consistently, settle, sha256, storage_errors
 from adq_edge.core.images.sizes import check_size
-from adq_edge.core.options import Device, Precision
+from adq_edge.core.options import Device, Precision, Sparsity
 from adq_edge.core.records import Record, record
 from adq_edge.core.runtimes import RUNTIMES, runtime_names
 
@@ -138,6 +138,7 @@ class Sidecar(Record):
         scale_sizes: (height, width) of each scale map, shallow layers first; empty if the engine has none.
         imported: True if another tool trained the model, on images that are not known.
         layout: the layout of the training dataset, if it was named; None if it was found by the folders.
+        sparsity: pattern of the weights that are zero; None if no weight was pruned.
     """
 
     name: str
@@ -163,6 +164,7 @@ class Sidecar(Record):
     scale_sizes: Tuple[Tuple[int, int], ...] = ()
     imported: bool = False
     layout: Optional[str] = None
+    sparsity: Optional[Sparsity] = None
 
     def check(self) -> None:
         """Raise a ValueError if a size is impossible, or the runtime or device is unknown."""

@@ -137,6 +137,10 @@ def bench(
 
 def _check_devices(paths: Sequence[Path], sidecars: Sequence[Sidecar], device: Device) -> None:
     for path, sidecar in zip(paths, sidecars):
+        if find_runtime(sidecar.runtime).is_emulation:
+            what = "emulates an engine of another device, whose speed it does not have"
+            fix = "Measure an engine that was built for the device, or estimate: bench --estimate BUNDLE"
+            raise EngineError(what, where=path, fix=fix)
         if sidecar.device != device.value:
             raise EngineError(
                 f"built for {sidecar.device}, not for {device.value}",

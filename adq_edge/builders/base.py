@@ -14,7 +14,7 @@ from adq_edge.calibration.calibrate import MeasuredRanges, calibrate_bundle
 from adq_edge.calibration.calibrated_model import CalibratedModel
 from adq_edge.calibration.sources import CalibrationSource
 from adq_edge.core.files import sha256
-from adq_edge.core.options import Device, Precision, Target
+from adq_edge.core.options import Device, Precision, Sparsity, Target
 from adq_edge.core.runtimes import Runtime
 from adq_edge.quantization.float_model import FloatModel
 from adq_edge.runtimes.base import Engine
@@ -27,9 +27,10 @@ class BuildInputs:
     Attributes:
         bundle: the model's bundle.
         precision: number format of the networks.
-        model: the bundle's model.
-        calibrated: the same model after calibration; None for FP32 and FP16.
+        model: the bundle's model, pruned if it is sparse.
+        calibrated: the same model after calibration; None for FP32, FP16 and BF16.
         float_layers: layers of the networks that an INT8 engine keeps in float.
+        sparsity: pattern of the weights that `model` has at zero; None if no weight was pruned.
     """
 
     bundle: Bundle
@@ -37,6 +38,7 @@ class BuildInputs:
     model: FloatModel
     calibrated: Optional[CalibratedModel] = None
     float_layers: Tuple[str, ...] = ()
+    sparsity: Optional[Sparsity] = None
 
 
 class BuildResult(NamedTuple):
@@ -118,4 +120,5 @@ def describe_engine(builder: EngineBuilder, inputs: BuildInputs, engine: Path, n
         scale_sizes=manifest.scale_sizes,
         imported=manifest.imported is not None,
         layout=manifest.layout,
+        sparsity=inputs.sparsity,
     )

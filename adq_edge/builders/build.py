@@ -20,22 +20,30 @@ from adq_edge.builders.tensorrt_options import choose_settings
 from adq_edge.calibration.calibrated_model import CalibratedModel, apply_ranges, apply_trained_ranges
 from adq_edge.calibration.selection import choose_source
 from adq_edge.calibration.sources import ImageSource
-from adq_edge.calibration.trained_ranges import find_trained_ranges
+from adq_edge.calibration.trained_ranges import QAT, find_trained_ranges
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import atomic_path, sha256, write_together
 from adq_edge.core.options import (
+    CALIBRATED_PRECISIONS,
     DEFAULT_CALIBRATOR,
     DEFAULT_SAMPLES,
     DEFAULT_SOURCE,
+    FP8_CALIBRATOR,
     BuildOptions,
     Device,
     Precision,
+    Sparsity,
     TensorRTOptions,
     choose,
 )
 from adq_edge.core.runtimes import ONNXRUNTIME, find_runtime
 from adq_edge.hardware.jetson import read_jetson
 from adq_edge.quantization.float_model import FloatModel
+from adq_edge.quantization.passes.frame import run_passes
+from adq_edge.quantization.passes.two_of_four import prune_two_of_four
+
+_FOLDERS = {Sparsity.TWO_OF_FOUR: "2of4"}
+"""The names of sparse models in file names."""
 
 
 class BuiltEngine(NamedTuple):
@@ -73,6 +81,7 @@ def build(
     threads: Optional[int] = None,
     tensorrt: Optional[TensorRTOptions] = None,
     fit: Optional[Union[str, Path]] = None,
+    sparsity: Optional[Union[Sparsity, str]] = None,
 ) -> BuiltEngine:
     """Build an engine from a bundle.
 
@@ -84,9 +93,9 @@ def build(
         output: the engine file; `engines/NAME-PRECISION.onnx`, or `.plan` for TensorRT, by default. A suffix
             of another kind of file is refused.
         precision: number format of the networks; the scoring is always float32.
-        calib: calibrator of an INT8 engine, `name` or `name:value`; by default `qat` for a model trained with
-            quantization, else `lp`. TensorRT 8.5 to 10 on a GPU also has `trt-entropy`, `trt-minmax` and
-            `trt-percentile`.
+        calib: calibrator of an INT8 or FP8 engine, `name` or `name:value`. By default `percentile:100` for
+            FP8, `qat` for INT8 of a model trained with quantization, else `lp`. TensorRT 8.5 to 10 on a GPU
+            also has `trt-entropy`, `trt-minmax` and `trt-percentile`.
         calib_data: folder of calibration images, or `random-normal`; by default `calibration_data/`, else the
             training images.
         source: source of calibration images: `images`, `synthetic-defects`, `random-normal`, one of an
@@ -106,6 +115,7 @@ def build(
         tensorrt: options of TensorRT.
         fit: dataset folder; the products are learned from its good images, as `adq_edge.fit` does. Engine,
             sidecar and products change together.
+        sparsity: "2:4" to set two of four consecutive weights to zero; nothing is trained afterwards.
 
     Raises:
         BuildError: options contradict each other, or no plan suits the model or meets `max_drop`; or the
@@ -130,6 +140,7 @@ def build(
         runtime=runtime,
         threads=threads,
         tensorrt=tensorrt or TensorRTOptions(),
+        sparsity=None if sparsity is None else choose(Sparsity, sparsity),
     )
     return build_engine(bundle, output, options, fit)
 
@@ -152,17 +163,21 @@ def build_engine(
     if output is not None:
         check_suffix(Path(output), builder.runtime)
     model = FloatModel.load(opened)
+    if options.sparsity is not None:
+        model = _prune(model)
+        opened = dataclasses.replace(opened, variant=_FOLDERS[options.sparsity])
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
-    inputs = BuildInputs(opened, options.precision, model)
+    inputs = BuildInputs(opened, options.precision, model, sparsity=options.sparsity)
     changes: Tuple[str, ...] = ()
-    if options.precision is Precision.INT8:
+    if options.precision in CALIBRATED_PRECISIONS:
         calibrated = _calibrate(inputs, builder, options)
         inputs = dataclasses.replace(inputs, calibrated=calibrated)
         if goal is not None:
             chosen = find_plan(goal, inputs, calibrated, builder, threads=options.threads)
             if _is_all_float(chosen):
                 options = _without_integers(options, builder)
-                builder, inputs = _choose_builder(options), BuildInputs(opened, options.precision, model)
+                builder = _choose_builder(options)
+                inputs = dataclasses.replace(inputs, precision=options.precision, calibrated=None)
                 changes = (_describe_change(goal, options.precision),)
                 chosen = None
     if chosen is not None:
@@ -187,6 +202,10 @@ def build_engine(
     if problem is not None:
         raise problem
     return BuiltEngine(path, sidecar, chosen, (*changes, *(notes or describe_products(path, sidecar))))
+
+
+def _prune(model: FloatModel) -> FloatModel:
+    return FloatModel.of(run_passes(model.proto, (prune_two_of_four,)))
 
 
 def _is_all_float(plan: Plan) -> bool:
@@ -223,6 +242,7 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
             raise BuildError(f"{runtime.name} does not run on a CPU", fix="Give --device jetson, cuda or rtx")
         builder = CpuEngineBuilder(runtime, options.threads)
         builder.check_precision(options.precision)
+        builder.check_sparsity(options.sparsity)
         return builder
     if options.runtime is not None:
         raise BuildError(
@@ -231,13 +251,18 @@ def _choose_builder(options: BuildOptions) -> EngineBuilder:
     from adq_edge.builders.tensorrt import TensorRTEngineBuilder
 
     calib = options.calib or DEFAULT_CALIBRATOR
-    return TensorRTEngineBuilder(
-        choose_settings(device, options.precision, calib, options.tensorrt), options.threads
-    )
+    settings = choose_settings(device, options.precision, calib, options.tensorrt, options.sparsity)
+    return TensorRTEngineBuilder(settings, options.threads)
 
 
 def _calibrate(inputs: BuildInputs, builder: EngineBuilder, options: BuildOptions) -> CalibratedModel:
     bundle, model = inputs.bundle, inputs.model
+    if options.precision is Precision.FP8:
+        if options.calib == QAT:
+            raise BuildError("the ranges of qat are for INT8 engines", fix="Omit --calib, or give --int8")
+        images = choose_source(bundle, options.source, options.calib_data, options.samples)
+        measured = builder.calibrate(inputs, options.calib or FP8_CALIBRATOR, images, options.threads)
+        return CalibratedModel(measured.equalized, measured.ranges, {}, measured.path)
     trained = find_trained_ranges(bundle, builder.target, options.calib)
     if trained is not None:
         return apply_trained_ranges(bundle, model, trained)
@@ -274,7 +299,11 @@ def _write_plan(
 
 def _engine_name(inputs: BuildInputs, builder: EngineBuilder) -> str:
     parts = [inputs.bundle.manifest.name, inputs.precision.value]
-    if builder.device is not Device.CPU:
+    if inputs.sparsity is not None:
+        parts.append(_FOLDERS[inputs.sparsity])
+    if builder.runtime.is_emulation:
+        parts.append("emulated")
+    elif builder.device is not Device.CPU:
         parts.append(builder.device.value)
     if inputs.calibrated is not None:
         ranges = inputs.calibrated.ranges

@@ -12,9 +12,9 @@ from adq_edge.artifacts.ranges import WeightRounding
 from adq_edge.builders.base import BuildInputs, BuildResult, EngineBuilder, describe_engine
 from adq_edge.core.errors import BuildError
 from adq_edge.core.files import temporary_folder
-from adq_edge.core.options import Device, Precision, cpu_target
+from adq_edge.core.options import Device, Precision, Sparsity
 from adq_edge.core.plugins import import_attribute
-from adq_edge.core.runtimes import OPENVINO, Runtime
+from adq_edge.core.runtimes import OPENVINO, TENSORRT_EMULATION, Runtime
 from adq_edge.hardware.bfloat16 import why_no_bfloat16
 from adq_edge.quantization.dynamic_ranges import float32_nodes
 from adq_edge.quantization.float_model import FloatModel
@@ -26,6 +26,8 @@ from adq_edge.runtimes.registry import engine_class, open_engine
 
 _ALWAYS_BFLOAT16 = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Resize"})
 """Operators that OpenVINO computes in bfloat16 behind the last convolution too."""
+
+_EMULATE = f"To measure what it would cost, add --runtime {TENSORRT_EMULATION.name}"
 
 
 class CpuEngineBuilder(EngineBuilder):
@@ -47,7 +49,7 @@ class CpuEngineBuilder(EngineBuilder):
         self.runtime = runtime
         self.suffix = runtime.suffix
         self.version = engine.runtime_version
-        self.target = cpu_target()
+        self.target = engine.target
         self._passes: Pipelines = import_attribute(engine.passes)
         self._threads = threads
 
@@ -55,10 +57,17 @@ class CpuEngineBuilder(EngineBuilder):
         """Raise a BuildError if the runtime or this processor does not compute in a precision."""
         if precision not in self._passes:
             what = f"{self.runtime.label} has no {precision.value} convolutions on a CPU"
-            raise BuildError(what, fix=f"Add --runtime {OPENVINO.name}, or give --int8 or --fp32")
+            fix = f"Add --runtime {OPENVINO.name}, or give --int8 or --fp32"
+            raise BuildError(what, fix=_EMULATE if precision is Precision.FP8 else fix)
         missing = why_no_bfloat16() if precision is Precision.BF16 else None
         if missing is not None:
             raise BuildError(f"--bf16: {missing}", fix="Give --int8 or --fp32")
+
+    def check_sparsity(self, sparsity: Optional[Sparsity]) -> None:
+        """Raise a BuildError if the runtime gains nothing from sparse weights and emulates none."""
+        if sparsity is not None and not self.runtime.is_emulation:
+            what = f"{self.runtime.label} has no kernels for {sparsity.value} sparsity on a CPU"
+            raise BuildError(what, fix=_EMULATE)
 
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
         """Write the ONNX file and load it."""
@@ -80,7 +89,7 @@ class CpuEngineBuilder(EngineBuilder):
     def _graph(self, inputs: BuildInputs) -> onnx.ModelProto:
         """Return the graph after the runtime's passes."""
         passes, calibrated = self._passes[inputs.precision], inputs.calibrated
-        if inputs.precision is not Precision.INT8 or calibrated is None:
+        if calibrated is None:
             graph = run_passes(inputs.model.proto, passes)
             if inputs.precision is Precision.BF16:
                 check_float_scoring(graph, inputs.model)

@@ -25,6 +25,7 @@ from adq_edge.core.text import number_of
 from adq_edge.core.version import __version__
 from adq_edge.hardware.board_state import read_board_state
 from adq_edge.quantization.equalization import equalize
+from adq_edge.quantization.fp8 import float16_layers
 from adq_edge.quantization.passes.batch_of_one import fix_batch_of_one
 from adq_edge.quantization.passes.float_input import take_float_input
 from adq_edge.quantization.passes.frame import run_passes
@@ -234,13 +235,16 @@ class _Attempts:
             yield rounding
         if self._inputs.calibrated is not None:
             region = self._inputs.calibrated.float_model.region
-            planned = integer_layers(region, Target.TENSORRT, self._inputs.float_layers)
+            kept, name = set(self._inputs.float_layers), self._inputs.precision.value.upper()
+            if self._inputs.precision is Precision.FP8:
+                kept.update(float16_layers(region, self._inputs.calibrated.float_model.index))
+            planned = integer_layers(region, Target.TENSORRT, kept)
             wanted = sum(layer.node.op_type != "Add" for layer in planned)
-            integers = counts.get("INT8", 0)
+            integers = counts.get(name, 0)
             if wanted and not integers:
-                yield f"none of {wanted} layers runs in INT8, so nothing is faster: build with --fp16"
+                yield f"none of {wanted} layers runs in {name}, so nothing is faster: build with --fp16"
             elif integers < _SMALL_SHARE * wanted:
-                yield f"only {integers} of {wanted} layers run in INT8"
+                yield f"only {integers} of {wanted} layers run in {name}"
         fallback = sum(counts.values()) - 2 * counts.get("DLA", 0)
         if self._settings.options.dla is not None and fallback > 0:
             yield f"{fallback} layers run on the GPU instead of the DLA"
@@ -282,4 +286,5 @@ def _write_job(
         workspace_mb=settings.workspace_mb,
         lean=settings.lean,
         timing_cache=None if settings.timing_cache is None else str(settings.timing_cache),
+        sparse=inputs.sparsity is not None,
     )

@@ -50,6 +50,8 @@ def make_graph(inputs: BuildInputs, route: Route, runtime: Runtime = TENSORRT) -
     passes = pipeline[inputs.precision]
     if inputs.precision is Precision.INT8 and calibrated is not None:
         graph = _make_int8_graph(inputs, calibrated, route, passes)
+    elif calibrated is not None:
+        graph = _make_fp8_graph(inputs, calibrated, passes)
     else:
         proto = run_passes(inputs.model.proto, passes)
         graph = TensorRTGraph(proto, route, networks_of(inputs.model), (), {})
@@ -76,6 +78,14 @@ def _make_int8_graph(
     )
     proto = run_passes(model.proto, passes, context)
     return TensorRTGraph(proto, route, networks_of(model), half, amax)
+
+
+def _make_fp8_graph(
+    inputs: BuildInputs, calibrated: CalibratedModel, passes: pipelines.Passes
+) -> TensorRTGraph:
+    model, ranges = calibrated.float_model, calibrated.ranges.tensors
+    context = PassContext(Target.TENSORRT, ranges, {}, inputs.float_layers, region=model.region)
+    return TensorRTGraph(run_passes(model.proto, passes, context), Route.TYPED, networks_of(model), (), {})
 
 
 def _transposed_convolutions(model: FloatModel) -> Iterator[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from adq_edge.core.errors import BuildError
-from adq_edge.core.options import Device, Precision, Route, TensorRTOptions
-from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX, Runtime
+from adq_edge.core.options import Device, Precision, Route, Sparsity, TensorRTOptions
+from adq_edge.core.runtimes import TENSORRT, TENSORRT_EMULATION, TENSORRT_RTX, Runtime
 from adq_edge.core.text import number_of
 from adq_edge.hardware.board_state import BoardState, read_board_state
 from adq_edge.hardware.jetson import read_jetson
@@ -24,6 +24,10 @@ RTX_COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 _FIRST_INT8_TENSOR_CORES = (7, 2)
 _FIRST_TYPED_DLA = (11, 4)
+_FIRST_SPARSE_TENSOR_CORES = (8, 0)
+_FIRST_FP8_TENSOR_CORES = (8, 9)
+_FIRST_FP8_RELEASE = (10, 0)
+_MEASURE_COST = f"To measure what it would cost: --device cpu --runtime {TENSORRT_EMULATION.name}"
 _NO_PAIRS, _OMIT_ROUTE = "DLA reads no Q/DQ pairs", "Omit --route, or give --route implicit"
 _SHARE_OF_MEMORY = 0.25
 _LEAST_WORKSPACE_MB, _MOST_WORKSPACE_MB = 64, 1024
@@ -62,7 +66,11 @@ class TensorRTSettings:
 
 
 def choose_settings(
-    device: Device, precision: Precision, calib: str, options: TensorRTOptions
+    device: Device,
+    precision: Precision,
+    calib: str,
+    options: TensorRTOptions,
+    sparsity: Optional[Sparsity] = None,
 ) -> TensorRTSettings:
     """Check the options of a build on this machine and choose the unset ones.
 
@@ -72,11 +80,20 @@ def choose_settings(
         MissingDependencyError: TensorRT or pycuda is not installed.
     """
     _check_options(device, precision, options)
+    if precision is Precision.FP8:
+        options = dataclasses.replace(options, route=Route.TYPED)
     if device is Device.RTX:
-        return _choose_rtx(calib, options)
+        settings = _choose_rtx(calib, options)
+        for capability in settings.options.compute_capabilities:
+            check_capability(f"--sm {capability.replace('.', '')}", capability, precision, sparsity)
+        return settings
     load_release()  # fails early, and with better advice than the GPU query
     here = probe()
     _check_gpu(here, precision, options)
+    check_capability(here.gpu, here.compute_capability, precision, sparsity)
+    if precision is Precision.FP8 and version_pair(here.version) < _FIRST_FP8_RELEASE:
+        what = f"TensorRT {here.version} has no strongly typed networks, which FP8 needs"
+        raise BuildError(what, fix="Install TensorRT 10 or later (a Thor has it), or build with --int8")
     memory_mb = here.memory_mb
     if device is Device.JETSON:  # CPU and GPU share the memory
         memory_mb = min(memory_mb, usable_memory_mb() or memory_mb)
@@ -126,11 +143,14 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
     if device is Device.JETSON and read_jetson() is None:
         fix = "Run adq-edge on the board, or give --device cpu, cuda or rtx"
         raise BuildError("this machine is not a Jetson", fix=fix)
+    if precision is Precision.FP8 and options.route not in (None, Route.TYPED):
+        what = f"FP8 needs strongly typed networks, not --route {options.route.value}"
+        raise BuildError(what, fix="Omit --route")
     if options.dla is None:
         return
     if device is not Device.JETSON:
         raise BuildError(f"--device {device.value} has no DLA", fix="Give --device jetson, or omit --dla")
-    if precision is Precision.FP32:
+    if precision in (Precision.FP32, Precision.FP8):
         raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
     if options.route is Route.EXPLICIT:
         raise BuildError(_NO_PAIRS, fix=_OMIT_ROUTE)
@@ -151,6 +171,25 @@ def _compute_capability(text: str) -> str:
 
 def _list_capabilities() -> str:
     return f"use one of: {', '.join(name.replace('.', '') for name in RTX_COMPUTE_CAPABILITIES)}"
+
+
+def check_capability(
+    gpu: str, compute_capability: str, precision: Precision, sparsity: Optional[Sparsity]
+) -> None:
+    """Check that a GPU has tensor cores for FP8 and sparse weights, if they are asked for.
+
+    Raises:
+        BuildError: it has none.
+    """
+    capability = version_pair(compute_capability)
+    for wanted, first, name, instead in (
+        (precision is Precision.FP8, _FIRST_FP8_TENSOR_CORES, "FP8", "Build with --int8 or --fp16"),
+        (sparsity is not None, _FIRST_SPARSE_TENSOR_CORES, "sparse weights", "Omit --sparsity"),
+    ):
+        if wanted and capability < first:
+            what = f"{gpu} (compute capability {compute_capability}) has no tensor cores for {name}"
+            since = f"they begin with {first[0]}.{first[1]}"
+            raise BuildError(f"{what}; {since}", fix=f"{instead}. {_MEASURE_COST}")
 
 
 def _check_gpu(here: Probe, precision: Precision, options: TensorRTOptions) -> None:

@@ -18,9 +18,10 @@ from adq_edge.core.options import (
     Device,
     Precision,
     Route,
+    Sparsity,
     TensorRTOptions,
 )
-from adq_edge.core.runtimes import ONNXRUNTIME, RUNTIMES
+from adq_edge.core.runtimes import ONNXRUNTIME, RUNTIMES, TENSORRT_EMULATION
 from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
@@ -48,6 +49,18 @@ def build(
         help="Build networks in bfloat16, for OpenVINO on x86 processors with bfloat16 instructions.",
     ),
     int8: bool = typer.Option(False, "--int8", help="Build networks in INT8 (the default)."),
+    fp8: bool = typer.Option(
+        False,
+        "--fp8",
+        help="Build networks in FP8 (E4M3), for TensorRT 10 or later on a GPU of compute capability 8.9 or "
+        f"later, such as Thor; or, to measure what it costs, for --runtime {TENSORRT_EMULATION.name}.",
+    ),
+    sparsity: Optional[Sparsity] = typer.Option(
+        None,
+        metavar=options.names(Sparsity),
+        help="Set two of four consecutive weights to zero, without training afterwards: for TensorRT on a "
+        f"GPU of compute capability 8.0 or later, or for --runtime {TENSORRT_EMULATION.name}. Default: none.",
+    ),
     calib: options.Calib = None,
     calib_data: options.CalibData = None,
     layout: options.Layout = None,
@@ -81,7 +94,10 @@ def build(
         help="Device that the engine runs on. Default: jetson on a Jetson, else cpu.",
     ),
     runtime: Optional[str] = typer.Option(
-        None, **options.choices(*_CPU_RUNTIMES), help=f"Runtime of a CPU engine. Default: {ONNXRUNTIME.name}."
+        None,
+        **options.choices(*_CPU_RUNTIMES),
+        help=f"Runtime of a CPU engine. {TENSORRT_EMULATION.name} rounds as TensorRT does, to measure the "
+        f"quality of its engines without its GPU. Default: {ONNXRUNTIME.name}.",
     ),
     threads: options.Threads = None,
     sm: Optional[List[str]] = typer.Option(
@@ -133,7 +149,7 @@ def build(
     from adq_edge.report.tables.plan import plan_table
 
     asked = BuildOptions(
-        precision=_precision({"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8}),
+        precision=_precision({"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}),
         calib=calib,
         calib_data=calib_data,
         source=source,
@@ -146,6 +162,7 @@ def build(
         runtime=runtime,
         threads=threads,
         tensorrt=TensorRTOptions(tuple(sm or ()), route, dla, max_batch, workspace, memory_limit),
+        sparsity=sparsity,
     )
     built = build_engine(bundle, output, asked, fit)
     for note in built.notes:
@@ -182,7 +199,8 @@ def _next_step(engine: Path, sidecar: Sidecar, asked: BuildOptions) -> Union[str
         return (verb, engine, *layout_arguments())
     labeled = next((folder for folder in (asked.data, asked.calib_data) if _has_labels(folder)), None)
     if labeled is None:
-        return ("bench", engine)
+        is_emulation = sidecar.runtime == TENSORRT_EMULATION.name
+        return ("eval", engine, "--data", "DIR") if is_emulation else ("bench", engine)
     verb = "eval" if has_products or not _has_training_images(labeled) else "fit"
     return (verb, engine, "--data", labeled, *layout_arguments())
 

@@ -9,6 +9,7 @@ import typer
 
 from adq_edge.cli import options
 from adq_edge.cli.output import Output
+from adq_edge.core.runtimes import TENSORRT_EMULATION
 from adq_edge.core.text import command_line
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def _next_step(result: Evaluation) -> Union[str, Tuple[object, ...]]:
     if is_fit_needed(result) or result.unused_products is not None:
         return fit_arguments(result)
     if result.not_stored is None or result.decisions is not None:
-        return ("bench", engine)
+        is_emulation = result.runtime.split()[0] == TENSORRT_EMULATION.name
+        return ("report",) if is_emulation else ("bench", engine)
     if result.threshold is None:
         command = command_line("eval", engine, "--data", "DIR")
         return f"measure a threshold on good and defective images: {command}"

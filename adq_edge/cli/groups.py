@@ -54,8 +54,11 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
         "Calibration": ("calib", "source", "calib_data", "layout", "samples"),
     },
     "build": {
-        "Engine": ("output", "fp32", "fp16", "bf16", "int8", "device", "runtime", "threads", "fit"),
-        "Calibration of INT8": ("calib", "calib_data", "layout", "source", "samples"),
+        "Engine": (
+            *("output", "fp32", "fp16", "bf16", "int8", "fp8", "sparsity"),
+            *("device", "runtime", "threads", "fit"),
+        ),
+        "Calibration of INT8 and FP8": ("calib", "calib_data", "layout", "source", "samples"),
         "Layers in float32": ("max_drop", "plan", "data", "keep_nearest"),
         "TensorRT": ("sm", "route", "dla", "max_batch", "workspace", "memory_limit"),
     },

@@ -12,6 +12,8 @@ from typing import Optional, Tuple, Type, TypeVar, Union
 from adq_edge.core.errors import AdqError
 
 DEFAULT_CALIBRATOR = "lp"
+FP8_CALIBRATOR = "percentile:100"
+"""The default of FP8: the exact extremes, because FP8 gains nothing from a clipped range."""
 DEFAULT_SAMPLES = 300
 DEFAULT_SOURCE = "images"
 
@@ -24,10 +26,22 @@ class Precision(str, enum.Enum):
     BF16 = "bf16"
     """On x86 processors with bfloat16 instructions only, by OpenVINO."""
     INT8 = "int8"
+    FP8 = "fp8"
+    """E4M3 numbers: by TensorRT 10 or later on GPUs of compute capability 8.9 or later."""
 
 
 COMMON_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 """The precisions of every device."""
+
+CALIBRATED_PRECISIONS = (Precision.INT8, Precision.FP8)
+"""The precisions that need the ranges of activations."""
+
+
+class Sparsity(str, enum.Enum):
+    """The patterns of weights that are zero."""
+
+    TWO_OF_FOUR = "2:4"
+    """Two of four consecutive input channels: by TensorRT on GPUs of compute capability 8.0 or later."""
 
 
 class Device(str, enum.Enum):
@@ -146,6 +160,7 @@ class BuildOptions:
     runtime: Optional[str] = None
     threads: Optional[int] = None
     tensorrt: TensorRTOptions = TensorRTOptions()
+    sparsity: Optional[Sparsity] = None
 
 
 Choice = TypeVar("Choice", bound=enum.Enum)

@@ -33,6 +33,7 @@ class Runtime:
         suffix: suffix of its engine files; CPU runtimes with the same suffix read each other's engines.
         packages: names under which pip may have installed the library; results record the version.
         extra: the optional dependencies of adq-edge that install the library.
+        is_emulation: True if its engines have the results of another runtime, but not its speed.
     """
 
     name: str
@@ -44,10 +45,13 @@ class Runtime:
     suffix: str = ".onnx"
     packages: Tuple[str, ...] = ()
     extra: Optional[str] = None
+    is_emulation: bool = False
 
     def reads_engines_of(self, other: Runtime) -> bool:
         """Return True if this runtime loads engines that were built for another one."""
-        return self == other or (self.on_cpu and other.on_cpu and self.suffix == other.suffix)
+        is_emulated = self.is_emulation or other.is_emulation
+        alike = self.on_cpu and other.on_cpu and self.suffix == other.suffix
+        return self == other or (alike and not is_emulated)
 
 
 ONNXRUNTIME = Runtime(
@@ -88,9 +92,17 @@ TENSORRT_RTX = Runtime(
     suffix=".plan",
     extra="rtx",
 )
+TENSORRT_EMULATION = Runtime(
+    "tensorrt-emulation",
+    "the emulation of TensorRT",
+    library="onnxruntime",
+    engine="adq_edge.runtimes.emulation:EmulatedEngine",
+    install=ONNXRUNTIME.install,
+    is_emulation=True,
+)
 
 RUNTIMES: Dict[str, Runtime] = {
-    runtime.name: runtime for runtime in (ONNXRUNTIME, OPENVINO, TENSORRT, TENSORRT_RTX)
+    runtime.name: runtime for runtime in (ONNXRUNTIME, OPENVINO, TENSORRT, TENSORRT_RTX, TENSORRT_EMULATION)
 }
 """The runtimes of adq-edge; `registered_runtimes` has those of installed packages too."""
 

@@ -15,6 +15,7 @@ from adq_edge.artifacts.outputs import choose_result_files
 from adq_edge.artifacts.sidecar import Threshold
 from adq_edge.core.errors import AdqError, ResultError
 from adq_edge.core.files import write_together
+from adq_edge.core.options import Sparsity
 from adq_edge.core.records import Record, record
 from adq_edge.core.text import command_line
 from adq_edge.datasets.dataset import GOOD
@@ -59,6 +60,7 @@ class ComparedEngine:
             all defective and none is stored.
         threshold_stored: True if `eval` stored the threshold on this dataset, False if it is the one with the
             highest F1 on the compared images.
+        sparsity: pattern of the weights that are zero; None if no weight was pruned, and in older files.
     """
 
     engine: FileReference
@@ -67,6 +69,7 @@ class ComparedEngine:
     runtime: str
     threshold: Optional[Threshold]
     threshold_stored: bool
+    sparsity: Optional[Sparsity] = None
 
 
 @record(
@@ -262,6 +265,7 @@ def _describe(
         runtime=f"{engine.runtime} {engine.runtime_version}",
         threshold=threshold,
         threshold_stored=stored,
+        sparsity=engine.sidecar.sparsity,
     )
 
 

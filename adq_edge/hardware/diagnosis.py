@@ -51,7 +51,7 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
         *(
             _cpu_capability(inventory, runtime)
             for runtime in registered_runtimes().values()
-            if runtime.on_cpu
+            if runtime.on_cpu and not runtime.is_emulation
         ),
         _rtx_capability(inventory),
         _tensorrt_capability(inventory),

@@ -124,7 +124,8 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
 
 def _cpu_runtimes() -> Dict[str, _Module]:
     runtimes = registered_runtimes()
-    return {name: _Module(one.library, load=False) for name, one in runtimes.items() if one.on_cpu}
+    own = {name: one for name, one in runtimes.items() if one.on_cpu and not one.is_emulation}
+    return {name: _Module(one.library, load=False) for name, one in own.items()}
 
 
 def _check(name: str, module: _Module, version: Optional[str], run: Runner) -> Library:

@@ -66,7 +66,7 @@ def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
         CheckpointError: a weight is NaN or infinite.
     """
     region = region_of(editor, context.region)
-    _refuse_non_finite(editor, region)
+    refuse_non_finite(editor, region)
     layers = integer_layers(region, context.target, context.float_layers)
     placement = place(editor, region, context.target, context.float_layers)
     scales = _insert_activation_pairs(editor, placement, complete_ranges(region, context.ranges), context)
@@ -81,7 +81,8 @@ def insert_qdq(editor: GraphEditor, context: PassContext) -> None:
                 _store_integer_weights(editor, layer.node, weight, rounded, scales[layer.inputs[0]])
 
 
-def _refuse_non_finite(editor: GraphEditor, region: Region) -> None:
+def refuse_non_finite(editor: GraphEditor, region: Region) -> None:
+    """Raise a CheckpointError if a constant of the networks is NaN or infinite."""
     for operator in region.operators:
         for name in operator.node.input:
             value = editor.constant(name)

@@ -105,6 +105,7 @@ def _round_columns(weights: np.ndarray, scales: np.ndarray, feedback: np.ndarray
             target = wanted[row] + within[row, :row] @ errors[start:column]
             nearest = np.rint(target / scales)
             np.minimum(np.maximum(nearest, -largest, out=nearest), largest, out=nearest)
+            nearest[weights[column] == 0.0] = 0.0  # pruned weights stay zero
             levels[column] = nearest
             errors[column] = weights[column] - nearest * scales
     return levels

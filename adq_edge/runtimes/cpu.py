@@ -27,6 +27,7 @@ from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.artifacts.tensors import find_mismatch
 from adq_edge.core.errors import AdqError, EngineError
 from adq_edge.core.limits import requested_threads, usable_cpus
+from adq_edge.core.options import Target, cpu_target
 from adq_edge.quantization.graph.model_file import input_types, output_types, parse_model
 from adq_edge.runtimes.allocator import return_unused_memory
 from adq_edge.runtimes.base import Engine, Output, explain
@@ -50,9 +51,11 @@ class CpuEngine(Engine):
     Attributes:
         passes: `module:attribute` of the graph passes by precision, which `build` runs in order. A name,
             because an engine that only runs does not need them, and their import takes time.
+        target: the integer arithmetic.
     """
 
     passes: ClassVar[str] = "adq_edge.quantization.passes.pipelines:CPU"
+    target: ClassVar[Target] = cpu_target()
 
     def __init__(self, file: EngineFile, sidecar: Sidecar, threads: Optional[int] = None) -> None:
         super().__init__(file.path, sidecar, requested_threads() if threads is None else threads)

@@ -1,20 +1,24 @@
-"""Emulates TensorRT's INT8 arithmetic on a CPU, to measure the quality of an engine without its GPU.
+"""Emulates TensorRT's arithmetic on a CPU, to measure the quality of an engine without its GPU.
 
-Every Q/DQ pair rounds as TensorRT does; sums are in float32, where TensorRT has exact integers. The speed is
-not that of TensorRT.
+Every Q/DQ pair rounds to INT8 or FP8 as TensorRT does. Sums are in float32, where TensorRT has exact integers
+for INT8. The speed is not that of TensorRT.
 """
 
 from __future__ import annotations
 
 import onnxruntime
 
+from adq_edge.core.options import Target
+from adq_edge.core.runtimes import TENSORRT_EMULATION
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 
 
 class EmulatedEngine(OnnxRuntimeEngine):
     """A Q/DQ model run by ONNX Runtime without integer kernels; arguments and errors as of the base."""
 
-    runtime = "onnxruntime, emulating TensorRT"
+    runtime = TENSORRT_EMULATION.name
+    passes = "adq_edge.quantization.passes.pipelines:EMULATION"
+    target = Target.TENSORRT
     is_emulation = True
 
     def _options(self) -> onnxruntime.SessionOptions:

@@ -63,6 +63,9 @@ def _check_choices(config: StudyConfig) -> None:
     if not find_runtime(config.runtime).on_cpu:
         fix = "Use onnxruntime or openvino"
         raise AdqError(f"{config.runtime} does not run on a CPU", where="runtime", fix=fix)
+    if find_runtime(config.runtime).is_emulation:
+        what = f"{config.runtime} does not have the speed of the engines that it emulates"
+        raise AdqError(what, where="runtime", fix="Use onnxruntime or openvino")
     quantized = any(Variant.PTQ.value in variants for variants in config.trainings.values())
     if quantized and not (config.calibrators and config.sources):
         raise AdqError(f"{Variant.PTQ.value} without a calibrator or source", fix="Name at least one of each")

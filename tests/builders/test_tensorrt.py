@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import onnx
@@ -27,7 +27,15 @@ from adq_edge.builders.tensorrt_options import TensorRTSettings, choose_settings
 from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
-from adq_edge.core.options import COMMON_PRECISIONS, Device, Precision, Route, Target, TensorRTOptions
+from adq_edge.core.options import (
+    COMMON_PRECISIONS,
+    Device,
+    Precision,
+    Route,
+    Sparsity,
+    Target,
+    TensorRTOptions,
+)
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
 from adq_edge.hardware.board_state import BoardState
 from adq_edge.hardware.power import PowerMode
@@ -275,12 +283,13 @@ def choose_on(
     device: Device = Device.CUDA,
     precision: Precision = Precision.INT8,
     calib: str = "lp",
+    sparsity: Optional[Sparsity] = None,
     **options: Any,
 ) -> TensorRTSettings:
     monkeypatch.setattr(choosing, "load_release", lambda: None)
     monkeypatch.setattr(choosing, "probe", lambda: here)
     monkeypatch.setattr(choosing, "read_jetson", lambda: XAVIER)
-    return choose_settings(device, precision, calib, TensorRTOptions(**options))
+    return choose_settings(device, precision, calib, TensorRTOptions(**options), sparsity)
 
 
 @pytest.mark.parametrize(
@@ -293,10 +302,11 @@ def choose_on(
         ("10.3.0", {"route": Route.TYPED}, Route.TYPED),
         ("10.3.0", {"calib": "trt-entropy"}, Route.IMPLICIT),
         ("11.1.0", {}, Route.TYPED),
+        ("10.13.0", {"precision": Precision.FP8}, Route.TYPED),
     ],
 )
 def test_route_depends_on_the_release(monkeypatch, version: str, options: Dict[str, Any], route: Route):
-    here = dataclasses.replace(XAVIER, version=version)
+    here = dataclasses.replace(XAVIER, version=version, compute_capability="11.0")
     assert choose_on(monkeypatch, here, **options).route is route
 
 
@@ -341,6 +351,22 @@ def test_small_jetson_builds_lean_with_limited_workspace(monkeypatch):
         ({"version": "11.4.1", "dla_cores": 0}, Device.JETSON, {"dla": 0}, "has 0 DLA cores"),
         ({"version": "10.3.0"}, Device.JETSON, {"dla": 0, "route": Route.TYPED}, "DLA reads no Q/DQ pairs"),
         ({"version": "11.0.0"}, Device.CUDA, {"calib": "trt-minmax"}, "neither implicit quantization"),
+        (
+            {},
+            Device.JETSON,
+            {"precision": Precision.FP8},
+            "Xavier (compute capability 7.2) has no tensor cores for FP8",
+        ),
+        ({"compute_capability": "8.7"}, Device.JETSON, {"precision": Precision.FP8}, "they begin with 8.9"),
+        (
+            {"compute_capability": "8.9"},
+            Device.CUDA,
+            {"precision": Precision.FP8},
+            "TensorRT 8.5.2.2 has no strongly",
+        ),
+        ({}, Device.JETSON, {"dla": 0, "precision": Precision.FP8}, "DLA computes in FP16 and INT8 only"),
+        ({}, Device.CUDA, {"precision": Precision.FP8, "route": Route.EXPLICIT}, "not --route explicit"),
+        ({}, Device.JETSON, {"sparsity": Sparsity.TWO_OF_FOUR}, "has no tensor cores for sparse weights"),
     ],
 )
 def test_choose_settings_rejects_unsuitable_options(monkeypatch, here, device, options, words: str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 import onnx
@@ -40,10 +40,21 @@ class GraphEditor(GraphIndex):
         self.revision = 0
         self._source = model
 
-    def store(self, name: str, value: np.ndarray) -> str:
-        """Add a constant, or replace its value; return its name."""
+    def store(self, name: str, value: Union[np.ndarray, TensorProto]) -> str:
+        """Add a constant, or replace its value; return its name.
+
+        Args:
+            name: its name.
+            value: its value; a tensor for the number formats that numpy lacks.
+        """
         self.revision += 1
-        self.initializers[name] = numpy_helper.from_array(value, name)
+        if isinstance(value, TensorProto):
+            tensor = TensorProto()
+            tensor.CopyFrom(value)
+            tensor.name = name
+        else:
+            tensor = numpy_helper.from_array(value, name)
+        self.initializers[name] = tensor
         return name
 
     def add(self, operator: str, inputs: Sequence[str], output: str, name: str, **attributes: Any) -> str:
@@ -63,7 +74,7 @@ class GraphEditor(GraphIndex):
         self,
         tensor: str,
         scale: np.ndarray,
-        zero_point: np.ndarray,
+        zero_point: Union[np.ndarray, TensorProto],
         *,
         stem: Optional[str] = None,
         axis: Optional[int] = None,

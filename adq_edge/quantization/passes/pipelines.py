@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Mapping, Tuple
 
 from adq_edge.core.options import Precision, Route
+from adq_edge.quantization.fp8 import insert_fp8
 from adq_edge.quantization.passes.average_pooling import convolve_averages
 from adq_edge.quantization.passes.batch_norm import fold_batch_norms
 from adq_edge.quantization.passes.channels_last import score_channels_last
@@ -17,6 +18,7 @@ from adq_edge.quantization.passes.common_weight_scale import share_weight_scales
 from adq_edge.quantization.passes.constant_folding import fold_constants
 from adq_edge.quantization.passes.conv_transpose import keep_transposed_float, replace_conv_transpose
 from adq_edge.quantization.passes.depth_to_space import transpose_depth_to_space
+from adq_edge.quantization.passes.emulated_float16 import emulate_float16
 from adq_edge.quantization.passes.explicit_convolutions import state_kernels_and_pads
 from adq_edge.quantization.passes.fixed_shapes import fix_shapes, spell_out
 from adq_edge.quantization.passes.flat_gathers import flatten_gather_indices
@@ -132,6 +134,7 @@ TENSORRT: Mapping[Route, Pipelines] = {
         Precision.FP32: (),
         Precision.FP16: (type_as_float16,),
         Precision.INT8: (insert_qdq, type_as_float16),
+        Precision.FP8: (insert_fp8, type_as_float16),
     },
 }
 
@@ -150,3 +153,12 @@ TENSORRT_RTX: Pipelines = {
 }
 """For TensorRT-RTX, which rounds in kernels of their own and has no integer transposed convolution
 (benchmarks/published/rtx_kernels.md)."""
+
+EMULATION: Pipelines = {
+    Precision.FP32: (),
+    **{
+        precision: (*TENSORRT[Route.TYPED][precision], emulate_float16)
+        for precision in (Precision.FP16, Precision.INT8, Precision.FP8)
+    },
+}
+"""For the emulation of TensorRT on a CPU: the strongly typed graphs, computed in float32."""

@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 from adq_edge.core.text import decibels
 from adq_edge.evaluation.compare import ComparedEngine, Comparison
 from adq_edge.metrics.agreement import Auroc, Flips, ProductAgreement
+from adq_edge.report.phrasing import precision_name
 from adq_edge.report.table import Column, Field, Table, Value, part, tabulate, text
 from adq_edge.report.tables.quality import count_defective, explain_gaps, file_name
 
@@ -127,6 +128,65 @@ def agreements_table(comparisons: Sequence[Comparison]) -> Table:
         "at its own threshold."
     )
     return tabulate("Agreement of engines of one model", _AGREEMENT, comparisons, [note], key="agreement")
+
+
+def costs_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return the quality of one reference and of the engines that were compared with it, one engine a row."""
+    first = comparisons[0]
+    reference = (
+        *(file_name(first.engine_a.engine.name), _weights(first.engine_a)),
+        *(first.image_auroc.a, None, None, first.pixel_auroc.a, None, None, None),
+    )
+    rows = [
+        (
+            *(file_name(one.engine_b.engine.name), _weights(one.engine_b)),
+            *(one.image_auroc.b, one.image_auroc.difference, _worst_category(one)),
+            *(one.pixel_auroc.b, one.pixel_auroc.difference, decibels(one.maps.snr_db)),
+            None if one.flips is None else one.flips.count,
+        )
+        for one in comparisons
+    ]
+    columns = (
+        *(text("engine"), text("weights")),
+        *(Column("image AUROC", spec=".4f"), Column("image B - A", spec="+.4f"), text("worst category")),
+        *(Column("pixel AUROC", spec=".4f"), Column("pixel B - A", spec="+.4f"), text("map SNR")),
+        Column("decisions that flip"),
+    )
+    title = f"what each engine costs, on {first.data}"
+    return Table(title, columns, (reference, *rows), (f"A: {reference[0]}.",), rules=(0,))
+
+
+def categories_table(comparisons: Sequence[Comparison]) -> Table:
+    """Return the image AUROC of one reference and of other engines, one category a row."""
+    first = comparisons[0]
+    names = [file_name(first.engine_a.engine.name)]
+    names += [file_name(one.engine_b.engine.name) for one in comparisons]
+    columns = (text("category"), *(Column(name, spec=".4f") for name in names))
+    rows = [
+        (
+            category.name,
+            category.image_auroc.a,
+            *(one.categories[number].image_auroc.b for one in comparisons),
+        )
+        for number, category in enumerate(first.categories)
+    ]
+    return Table("image AUROC of each category", columns, tuple(rows), tuple(explain_gaps(first.categories)))
+
+
+def _weights(side: ComparedEngine) -> str:
+    name = precision_name(side.precision)
+    return name if side.sparsity is None else f"{name} {side.sparsity.value}"
+
+
+def _worst_category(comparison: Comparison) -> Optional[str]:
+    """Return the category whose image AUROC drops most, and the change; None if none drops."""
+    changes = [
+        (category.image_auroc.difference, category.name)
+        for category in comparison.categories
+        if category.image_auroc.difference is not None
+    ]
+    change, name = min(changes, default=(0.0, ""))
+    return f"{name} {change:+.4f}" if change < 0 else None
 
 
 def _percent(share: Optional[float]) -> Optional[float]:

@@ -172,6 +172,8 @@ def configure(
     """Set what Polygraphy cannot: no TF32, the calibration cache, shared profiles, DLA with pins."""
     trt = release.trt
     config.clear_flag(trt.BuilderFlag.TF32)
+    if job.sparse:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if reader is not None and release.before(11):
         config.int8_calibrator = reader
     if release.at_least(8, 6) and release.before(11):

@@ -25,10 +25,19 @@ _PRODUCTS = re.compile("conv|corr|gemm|matrix", re.IGNORECASE)
 _ROUNDED = frozenset({"INT8", "FP8"})
 _JIT = "runtime_fusion"
 """Type of TensorRT-RTX's kernels whose name lists their operators, such as CorrAddRelu."""
-_SHORT_NAMES = {"Int8": "INT8", "Half": "FP16", "FP16": "FP16", "Float": "FP32", "FP32": "FP32"}
+_SHORT_NAMES = {
+    "FP8E4M3": "FP8",
+    "Int8": "INT8",
+    "Half": "FP16",
+    "FP16": "FP16",
+    "Float": "FP32",
+    "FP32": "FP32",
+}
 _MANY_ROUNDING = 0.25
 """Rounding kernels for each integer layer from which FP16 may be faster."""
-_NUMBER_FORMAT = re.compile(r"\b(Int8|INT8|FP8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b")
+_NUMBER_FORMAT = re.compile(
+    r"\b(Int8|INT8|FP8E4M3|FP8|Half|FP16|Float|FP32|Int32|INT32|BFloat16|BF16|UInt8|Bool)\b"
+)
 
 
 def inspect_engine(release: Release, engine: tensorrt.ICudaEngine) -> Tuple[LayerReport, ...]:

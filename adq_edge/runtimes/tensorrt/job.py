@@ -39,6 +39,7 @@ class Job:
         timing_cache: file that keeps the measured times of kernels; None for no such file.
         own_calibrator: calibrate with this TensorRT calibrator and report the ranges; no engine is kept.
         images: file with the array uint8 `[N, H, W, 3]` that `own_calibrator` reads.
+        sparse: True to look for kernels that skip weights of zero.
     """
 
     runtime: str
@@ -58,6 +59,7 @@ class Job:
     timing_cache: Optional[str]
     own_calibrator: Optional[OwnCalibrator] = None
     images: Optional[str] = None
+    sparse: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
