@@ -42,9 +42,6 @@ from adq_edge.quantization.float_model import FloatModel
 from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.quantization.passes.two_of_four import prune_two_of_four
 
-_FOLDERS = {Sparsity.TWO_OF_FOUR: "2of4"}
-"""The names of sparse models in file names."""
-
 
 class BuiltEngine(NamedTuple):
     """An engine that was built.
@@ -165,7 +162,7 @@ def build_engine(
     model = FloatModel.load(opened)
     if options.sparsity is not None:
         model = _prune(model)
-        opened = dataclasses.replace(opened, variant=_FOLDERS[options.sparsity])
+        opened = dataclasses.replace(opened, variant=options.sparsity.file_name)
     chosen = None if options.plan is None else _read_plan(Path(options.plan), opened, model, builder)
     inputs = BuildInputs(opened, options.precision, model, sparsity=options.sparsity)
     changes: Tuple[str, ...] = ()
@@ -300,7 +297,7 @@ def _write_plan(
 def _engine_name(inputs: BuildInputs, builder: EngineBuilder) -> str:
     parts = [inputs.bundle.manifest.name, inputs.precision.value]
     if inputs.sparsity is not None:
-        parts.append(_FOLDERS[inputs.sparsity])
+        parts.append(inputs.sparsity.file_name)
     if builder.runtime.is_emulation:
         parts.append("emulated")
     elif builder.device is not Device.CPU:

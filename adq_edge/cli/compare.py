@@ -27,7 +27,7 @@ def compare(
     ),
     engine_b: List[Path] = typer.Argument(
         ...,
-        metavar="ENGINE_B...",
+        metavar="ENGINE_B",
         autocompletion=complete_paths("ENGINE"),
         help="Engine to compare with the reference, typically INT8. With several, one table shows them all.",
     ),

@@ -12,7 +12,7 @@ from typer import Argument, BadParameter, Context, Option
 from adq_edge.cli.completion import complete_paths
 from adq_edge.core.limits import MOST_THREADS
 from adq_edge.core.methods import REVERSE_DISTILLATION, STFPM
-from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE
+from adq_edge.core.options import DEFAULT_CALIBRATOR, DEFAULT_SAMPLES, DEFAULT_SOURCE, FP8_CALIBRATOR
 from adq_edge.core.runtimes import RUNTIMES
 
 if sys.version_info >= (3, 9):
@@ -127,7 +127,8 @@ Calib = Annotated[
         **{**choices(*CALIBRATORS, "qat", *TENSORRT_CALIBRATORS), "metavar": "CALIBRATOR"},
         help="Calibrator: entropy, lp, minmax, mse or percentile; lp:P and percentile:P set its parameter. "
         "qat: the ranges of 'train --qat'. Only in build, for TensorRT's own calibration: trt-entropy, "
-        f"trt-minmax or trt-percentile. Default: qat for a model trained with it, else {DEFAULT_CALIBRATOR}.",
+        f"trt-minmax or trt-percentile. Default: {FP8_CALIBRATOR} for FP8, qat for a model trained with it, "
+        f"else {DEFAULT_CALIBRATOR}.",
     ),
 ]
 CalibData = Annotated[

@@ -43,6 +43,11 @@ class Sparsity(str, enum.Enum):
     TWO_OF_FOUR = "2:4"
     """Two of four consecutive input channels: by TensorRT on GPUs of compute capability 8.0 or later."""
 
+    @property
+    def file_name(self) -> str:
+        """The name in file names."""
+        return str(self.value).replace(":", "of")
+
 
 class Device(str, enum.Enum):
     """The devices that run engines."""

@@ -100,6 +100,8 @@ def insert_fp8(editor: GraphEditor, context: PassContext) -> None:
     refuse_non_finite(editor, region)
     float_layers = {*context.float_layers, *float16_layers(region, editor)}
     layers = integer_layers(region, Target.TENSORRT, float_layers)
+    if not layers:
+        return
     placement = place(editor, region, Target.TENSORRT, float_layers)
     lift_opset(editor)
     _insert_activation_pairs(editor, placement, complete_ranges(region, context.ranges))

@@ -116,6 +116,8 @@ def bench_remotely(
     _check_hosts(hosts)
     if choose(Precision, precision) is Precision.BF16 and request.device is not Device.CPU:
         raise AdqError("bf16 engines are for CPUs", fix="Give --precision fp16, or --device cpu")
+    if choose(Precision, precision) is Precision.FP8 and request.device is Device.CPU:
+        raise AdqError("fp8 engines are for GPUs", fix="Give --precision int8, or --device jetson or cuda")
     if request.image is not None:
         read_image(request.image)  # a board would detect an invalid image only in its last step
     target = workspace.RESULTS if output is None else Path(output)

@@ -19,7 +19,7 @@ from adq_edge.calibration.trained_ranges import find_trained_ranges
 from adq_edge.core.errors import AdqError, DataError, EngineError
 from adq_edge.core.images.bit_depth import BIT_DEPTH_VARIABLE
 from adq_edge.core.images.encoded import MAX_MEGAPIXELS_VARIABLE
-from adq_edge.core.options import BuildOptions, Device, Precision, Scenario, Target
+from adq_edge.core.options import CALIBRATED_PRECISIONS, BuildOptions, Device, Precision, Scenario, Target
 from adq_edge.core.runtimes import ONNXRUNTIME, TENSORRT, Runtime
 from adq_edge.datasets.dataset import read_dataset
 from adq_edge.datasets.layouts.registry import prefer_layout
@@ -159,9 +159,10 @@ def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machi
     )
     # X86 represents all CPUs: ranges are trained for CPUs or for TensorRT.
     target = Target.X86 if request.device is Device.CPU else Target.TENSORRT
-    if options.precision is not Precision.INT8 or spec.bundle is None:
+    if options.precision not in CALIBRATED_PRECISIONS or spec.bundle is None:
         return options
-    if find_trained_ranges(spec.bundle, target, options.calib) is not None:
+    is_int8 = options.precision is Precision.INT8
+    if is_int8 and find_trained_ranges(spec.bundle, target, options.calib) is not None:
         return options
     return dataclasses.replace(options, calib_data=_add_images(files, spec.bundle, spec, request))
 
@@ -169,7 +170,7 @@ def _add_build(files: Dict[str, Path], spec: EngineSpec, request: Request, machi
 def _arguments(options: BuildOptions) -> List[str]:
     """Return the `adq-edge build` arguments for options that differ from their defaults."""
     words = [f"--{options.precision.value}"]
-    names = ("device", "calib", "calib_data", "source", "samples", "plan", "runtime", "threads")
+    names = ("device", "calib", "calib_data", "source", "samples", "plan", "runtime", "threads", "sparsity")
     for group, own in ((options, names), (options.tensorrt, ("dla", "max_batch", "route"))):
         for name in own:
             value = getattr(group, name)

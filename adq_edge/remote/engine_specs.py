@@ -59,9 +59,10 @@ class EngineSpec:
 
     @property
     def cpu_runtime(self) -> Optional[Runtime]:
-        """The runtime that the engine was built for; None for a GPU engine or a bundle."""
+        """The runtime that the engine was built for; None for a GPU engine, an emulated one or a bundle."""
         runtime = None if self.sidecar is None else find_runtime(self.sidecar.runtime)
-        return runtime if runtime is not None and runtime.on_cpu else None
+        is_own = runtime is not None and runtime.on_cpu and not runtime.is_emulation
+        return runtime if is_own else None
 
 
 def read_specs(items: Sequence[Union[str, Path]], device: Device, precision: Precision) -> List[EngineSpec]:
@@ -105,7 +106,9 @@ def _of_engine(path: Path) -> EngineSpec:
         bundle = None
     if bundle is not None and bundle.manifest.model_sha256 != sidecar.model.sha256:
         bundle = None  # the bundle was exported again
-    options, calibration = BuildOptions(sidecar.precision), sidecar.calibration
+    options, calibration = BuildOptions(sidecar.precision, sparsity=sidecar.sparsity), sidecar.calibration
+    if bundle is not None and sidecar.sparsity is not None:
+        bundle = dataclasses.replace(bundle, variant=sidecar.sparsity.file_name)
     if calibration is not None:
         options = dataclasses.replace(
             options,

@@ -17,15 +17,26 @@ from adq_edge.quantization.rounding import RoundedWeight
 
 
 def all_passes() -> List[GraphPass]:
-    tables = (pipelines.CPU, pipelines.ONNXRUNTIME, pipelines.OPENVINO, *pipelines.TENSORRT.values())
+    tables = (
+        *(pipelines.CPU, pipelines.ONNXRUNTIME, pipelines.OPENVINO, pipelines.EMULATION),
+        *pipelines.TENSORRT.values(),
+    )
     listed = [pipelines.EXPORT, *itertools.chain(*(table.values() for table in tables))]
     return [rewrite for rewrite in dict.fromkeys(itertools.chain(*listed)) if rewrite is not shorten_names]
 
 
 def test_every_target_lists_every_precision():
     assert set(pipelines.TENSORRT) == set(Route)
-    for table in (pipelines.CPU, pipelines.ONNXRUNTIME, pipelines.OPENVINO, *pipelines.TENSORRT.values()):
-        assert set(table) == {*COMMON_PRECISIONS, *({Precision.BF16} if table is pipelines.OPENVINO else ())}
+    common = (
+        pipelines.CPU,
+        pipelines.ONNXRUNTIME,
+        *(pipelines.TENSORRT[r] for r in Route if r is not Route.TYPED),
+    )
+    for table in common:
+        assert set(table) == set(COMMON_PRECISIONS)
+    assert set(pipelines.OPENVINO) == {*COMMON_PRECISIONS, Precision.BF16}
+    assert set(pipelines.TENSORRT[Route.TYPED]) == {*COMMON_PRECISIONS, Precision.FP8}
+    assert set(pipelines.EMULATION) == {*COMMON_PRECISIONS, Precision.FP8}
 
 
 @pytest.mark.parametrize("rewrite", all_passes(), ids=lambda rewrite: rewrite.__name__)
