@@ -86,7 +86,7 @@ def test_sparse_integers_keep_the_pattern(emulated):
     """Of four consecutive input channels two are zero, in the weights and in their integers."""
     checked = 0
     for values in weights_of(emulated["sparse-int8"]).values():
-        if values.ndim == 4 and values.shape[1] % 4 == 0:
+        if values.ndim == 4 and len(values) > 1 and values.shape[1] % 4 == 0:
             groups = values.reshape(len(values), -1, 4, *values.shape[2:])
             assert ((groups != 0).sum(2) <= 2).all()
             checked += 1

@@ -68,8 +68,13 @@ def needs_rtx() -> None:
 # --- real engines ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", COMMON_PRECISIONS)
-@pytest.mark.parametrize("capability", ["86", "8.9"])
+@pytest.mark.parametrize(
+    ("precision", "capability"),
+    [
+        *((precision, capability) for precision in COMMON_PRECISIONS for capability in ("86", "8.9")),
+        (Precision.FP8, "8.9"),
+    ],
+)
 def test_rtx_engines_are_built_without_a_gpu(
     bundle, dataset, tmp_path, precision: Precision, capability: str
 ):

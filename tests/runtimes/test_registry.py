@@ -98,7 +98,8 @@ def test_engines_of_another_file_format_are_rejected(built: BuiltEngine, runtime
 
 
 def test_unknown_runtime_is_rejected_with_the_known_names(built: BuiltEngine, bundle: Bundle):
-    message = "'nonsense' is not a runtime. Use one of: onnxruntime, openvino, tensorrt, tensorrt-rtx, tensorrt-emulation, toy."
+    known = "onnxruntime, openvino, tensorrt, tensorrt-rtx, tensorrt-emulation, toy"
+    message = f"'nonsense' is not a runtime. Use one of: {known}."
     for call in (
         lambda: find_runtime("nonsense"),
         lambda: load_engine(built.path, runtime="nonsense"),
