@@ -33,6 +33,7 @@ SLOW_FILES = frozenset(
         "test_demo",
         "test_demo_teacher",
         "test_disk_faults",
+        "test_emulation",
         "test_dynamic_ranges",
         "test_export",
         "test_failures",

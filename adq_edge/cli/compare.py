@@ -49,7 +49,7 @@ def compare(
     threads: options.Threads = None,
     other_model: bool = typer.Option(False, "--other-model", help="Accept engines of two different models."),
 ) -> Output:
-    """Measure how well engines of one model agree with a reference, and what each costs in quality.
+    """Measure how well engines of one model agree with a reference.
 
     Verdicts that flip are counted for each product, each engine with its own products. The images on which
     the engines differ most are drawn on a sheet.

@@ -200,7 +200,8 @@ Categories = Annotated[
 Runtime = Annotated[
     Optional[str],
     Option(
-        **choices(*RUNTIMES), help="Runtime. Default, and fastest: the one that the engine was built for."
+        **choices(*(name for name, runtime in RUNTIMES.items() if not runtime.is_emulation)),
+        help="Runtime. Default, and fastest: the one that the engine was built for.",
     ),
 ]
 FalseRejects = Annotated[
