@@ -42,7 +42,7 @@ FORMATS: Sequence[Tuple[str, Precision, Optional[str]]] = (
 
 
 def measure_formats(
-    bundle: Path, tests: Sequence[TestImage], asked: argparse.Namespace
+    bundle: Path, tests: List[TestImage], asked: argparse.Namespace
 ) -> Iterator[Tuple[str, Measured]]:
     """Build the engine of each number format from a bundle and measure it."""
     for name, precision, sparsity in FORMATS:
