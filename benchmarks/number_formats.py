@@ -1,9 +1,9 @@
 """What FP16, INT8, FP8 and 2:4 sparsity cost with TensorRT, emulated on a CPU.
 
-    python -m benchmarks.number_formats BUNDLE [BUNDLE ...] --data DIR [--samples 64] [--limit N]
+    python -m benchmarks.number_formats BUNDLE --data DIR [--samples 64] [--limit N] [--name NAME]
 
 Image AUROC by category, and the difference of the maps from those of FP32. Nothing is trained after weights
-are set to zero. Writes benchmarks/published/number_formats.json and .md.
+are set to zero. Writes benchmarks/published/NAME.json and .md.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ def measure_formats(
         )
         with load_engine(built.path, threads=asked.threads) as engine:
             yield name, measure(runner(engine), tests)
+            print(name, flush=True)
 
 
-def row(method: str, name: str, found: Dict[str, Measured]) -> List[str]:
+def row(name: str, found: Dict[str, Measured]) -> List[str]:
     """Return the table row of an engine; the first of `found` is FP32."""
     measured, reference = found[name], next(iter(found.values()))
     maps = MapComparison()
@@ -69,33 +70,30 @@ def row(method: str, name: str, found: Dict[str, Measured]) -> List[str]:
     areas = [measured.image_auroc, *measured.categories.values(), measured.pixel_auroc]
     snr = None if measured is reference else maps.compute().snr_db
     shown = ["-" if area is None else f"{area:.4f}" for area in areas]
-    return [method, name, *shown, "-" if snr is None else f"{snr:.1f}"]
+    return [name, *shown, "-" if snr is None else f"{snr:.1f}"]
 
 
 def main() -> None:
     """Measure and publish."""
     parser = make_parser(f"benchmarks.{NAME}", __doc__)
-    parser.add_argument("bundles", nargs="+", type=Path)
+    parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--samples", type=int, default=64, help="calibration images")
     parser.add_argument("--limit", type=int, help="largest number of test images; all by default")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", default=NAME)
+    parser.add_argument("--name", default=NAME, help="name of the published table")
     asked = parser.parse_args()
-    rows: List[List[str]] = []
-    categories: List[str] = []
-    for path in asked.bundles:
-        bundle = open_bundle(path)
-        tests = load_tests(read_dataset(asked.data), bundle.manifest.image_size, asked.limit)
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "bundle"
-            shutil.copytree(str(path), str(copy), ignore=shutil.ignore_patterns("ranges"))
-            found = dict(measure_formats(copy, tests, asked))
-        rows += [row(bundle.manifest.arch, name, found) for name in found]
-        categories = list(next(iter(found.values())).categories)
-    headings = ["method", "format", "image AUROC", *categories, "pixel AUROC", "map SNR dB"]
+    bundle = open_bundle(asked.bundle)
+    tests = load_tests(read_dataset(asked.data), bundle.manifest.image_size, asked.limit)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "bundle"
+        shutil.copytree(str(bundle.path), str(copy), ignore=shutil.ignore_patterns("ranges"))
+        found = dict(measure_formats(copy, tests, asked))
+    rows = [row(name, found) for name in found]
+    categories = next(iter(found.values())).categories
+    headings = ["format", "image AUROC", *categories, "pixel AUROC", "map SNR dB"]
     title = (
-        f"Number formats of TensorRT, emulated; {len(tests)} test images, "
+        f"{bundle.manifest.arch} with TensorRT's number formats, emulated; {len(tests)} test images, "
         f"{asked.samples} calibration images; nothing trained after pruning"
     )
     publish(asked.name, title, headings, rows, {"rows": rows}, read_environment())

@@ -52,14 +52,15 @@ def build(
     fp8: bool = typer.Option(
         False,
         "--fp8",
-        help="Build networks in FP8 (E4M3), for TensorRT 10 or later on a GPU of compute capability 8.9 or "
-        f"later, such as Thor; or, to measure what it costs, for --runtime {TENSORRT_EMULATION.name}.",
+        help="Build networks in FP8 (E4M3), for TensorRT 10 or later and compute capability 8.9 or later. "
+        f"With --runtime {TENSORRT_EMULATION.name}: measure what it costs.",
     ),
     sparsity: Optional[Sparsity] = typer.Option(
         None,
         metavar=options.names(Sparsity),
-        help="Set two of four consecutive weights to zero, without training afterwards: for TensorRT on a "
-        f"GPU of compute capability 8.0 or later, or for --runtime {TENSORRT_EMULATION.name}. Default: none.",
+        help="Set two of four consecutive weights to zero, for TensorRT and compute capability 8.0 or later. "
+        f"Nothing is trained afterwards. With --runtime {TENSORRT_EMULATION.name}: measure what it costs. "
+        "Default: none.",
     ),
     calib: options.Calib = None,
     calib_data: options.CalibData = None,

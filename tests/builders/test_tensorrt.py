@@ -28,6 +28,7 @@ from adq_edge.calibration.calibrated_model import calibrate_model
 from adq_edge.calibration.sources import image_source
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError, StorageError
 from adq_edge.core.options import (
+    CALIBRATED_PRECISIONS,
     COMMON_PRECISIONS,
     Device,
     Precision,
@@ -97,9 +98,10 @@ def test_rtx_engines_are_built_without_a_gpu(
     assert details.layers is not None
     assert sidecar.operators["correlation"] >= 10
     assert sum(kernel.count for kernel in details.kernels) == sum(sidecar.operators.values())
-    integers = sum(k.count for k in details.kernels if (k.kind, k.reads) == ("correlation", "INT8"))
-    assert (integers > 0) is (precision is Precision.INT8)
-    assert any("separate kernels" in text for text in details.warnings) is (precision is Precision.INT8)
+    layers = {kernel.reads for kernel in details.kernels if kernel.kind == "correlation"}
+    assert {"INT8", "FP8"} & layers == {precision.value.upper()} & {"INT8", "FP8"}
+    has_warning = any("separate kernels" in text for text in details.warnings)
+    assert has_warning is (precision in CALIBRATED_PRECISIONS)
     assert details.compute_capability == {"86": "8.6", "8.9": "8.9"}[capability]
     assert details.peak_mb is not None
     assert details.peak_mb > 10

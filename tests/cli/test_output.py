@@ -193,7 +193,9 @@ def test_help_of_long_verbs_shows_every_option_in_a_named_group(tmp_path: Path):
         assert len(listed) == len(set(listed))
         options_of_verb = {one.name for one in VERBS[name].params if one.param_type_name == "option"}
         assert set(listed) == options_of_verb - {"as_json", "verbose", "quiet"}, name
-        help_of_training = shown.partition("Calibration of INT8:")[2].partition("Layers in float32:")[0]
+        help_of_training = shown.partition("Calibration of INT8 and FP8:")[2].partition("Layers in float32:")[
+            0
+        ]
         assert ("--samples COUNT" in help_of_training) == (name == "build")
 
 
@@ -267,7 +269,7 @@ def test_defaults_in_help_are_those_of_the_functions():
     ("words", "expected"),
     [
         ("adq-edge ev", ["eval"]),
-        ("adq-edge build --runtime ", ["onnxruntime", "openvino"]),
+        ("adq-edge build --runtime ", ["onnxruntime", "openvino", "tensorrt-emulation"]),
         ("adq-edge build --device c", ["cpu", "cuda"]),
         ("adq-edge calibrate --source images,sy", ["images,synthetic-defects"]),
         ("adq-edge train --arch r", ["reverse-distillation"]),

@@ -120,11 +120,12 @@ def count_kernels(layers: Sequence[LayerReport]) -> Tuple[KernelCount, ...]:
 def describe_rounding(layers: Sequence[LayerReport]) -> Optional[str]:
     """Return a warning if many kernels only round for the integer layers; None if few do."""
     products = [layer for layer in layers if layer.is_product]
-    integers = sum(layer.precision == "INT8" for layer in products)
+    counts = collections.Counter(layer.precision for layer in products if layer.precision in _ROUNDED)
+    name, integers = counts.most_common(1)[0] if counts else ("INT8", 0)
     rounding = sum(layer.rounds for layer in layers)
     if not rounding or rounding < _MANY_ROUNDING * integers:
         return None
     return (
-        f"{integers} of {len(products)} layers with weights are INT8, but {rounding} separate kernels "
+        f"{integers} of {len(products)} layers with weights are {name}, but {rounding} separate kernels "
         "round for them: FP16 may be faster, so build it too (--fp16) and measure both"
     )
