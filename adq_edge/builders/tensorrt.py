@@ -193,6 +193,8 @@ class _Attempts:
         """Change the settings of the next attempt; return False if none is left to change."""
         if failure.kind is FailureKind.NO_IMPLEMENTATION:
             return self._use_all_kernels() or self._keep_in_float(failure.layer or "")
+        if failure.kind is FailureKind.OTHER:
+            return self._pass_calibration_cache()
         self._tries += 1
         old = self._settings
         if failure.kind is FailureKind.OUT_OF_MEMORY:
@@ -211,6 +213,18 @@ class _Attempts:
             return False
         self._tried_all_kernels = True
         self._settings = dataclasses.replace(old, lean=False)
+        return True
+
+    def _pass_calibration_cache(self) -> bool:
+        """Build for DLA once with a calibration cache: TensorRT may want one beside the dynamic ranges.
+
+        NVIDIA's sampleINT8API uses DLA with ranges alone. A calibrator comes second, because TensorRT rejects
+        one for a network with uint8 input (NVIDIA/TensorRT #4131, #1326), at least on the GPU.
+        """
+        old, precision = self._settings, self._inputs.precision
+        if old.options.dla is None or precision is not Precision.INT8 or old.calibration_cache:
+            return False
+        self._settings = dataclasses.replace(old, calibration_cache=True)
         return True
 
     def _keep_in_float(self, failing: str) -> bool:
@@ -287,4 +301,5 @@ def _write_job(
         lean=settings.lean,
         timing_cache=None if settings.timing_cache is None else str(settings.timing_cache),
         sparse=inputs.sparsity is not None,
+        calibration_cache=settings.calibration_cache,
     )

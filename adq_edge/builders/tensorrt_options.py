@@ -50,6 +50,7 @@ class TensorRTSettings:
         most_workspace_mb: upper limit of `workspace_mb` in later attempts, in MB.
         lean: True to build without cuDNN and cuBLAS.
         timing_cache: file with the measured kernel times.
+        calibration_cache: True to pass the ranges by a calibration cache too.
         board: power mode and clocks of a Jetson before the build; None on other machines.
     """
 
@@ -62,6 +63,7 @@ class TensorRTSettings:
     most_workspace_mb: int
     lean: bool
     timing_cache: Optional[Path] = None
+    calibration_cache: bool = False
     board: Optional[BoardState] = None
 
 
@@ -150,6 +152,9 @@ def _check_options(device: Device, precision: Precision, options: TensorRTOption
         return
     if device is not Device.JETSON:
         raise BuildError(f"--device {device.value} has no DLA", fix="Give --device jetson, or omit --dla")
+    jetson = read_jetson()
+    if jetson is not None and jetson.dla_cores == 0:
+        raise BuildError(f"a {jetson.family} has no DLA", fix="Omit --dla")
     if precision in (Precision.FP32, Precision.FP8):
         raise BuildError("DLA computes in FP16 and INT8 only", fix="Give --fp16 or --int8")
     if options.route is Route.EXPLICIT:

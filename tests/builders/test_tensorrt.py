@@ -39,6 +39,7 @@ from adq_edge.core.options import (
 )
 from adq_edge.core.runtimes import TENSORRT, TENSORRT_RTX
 from adq_edge.hardware.board_state import BoardState
+from adq_edge.hardware.jetson import Jetson
 from adq_edge.hardware.power import PowerMode
 from adq_edge.models.checkpoint import save_checkpoint
 from adq_edge.models.config import ModelConfig
@@ -382,6 +383,16 @@ def test_choose_settings_rejects_unsuitable_options(monkeypatch, here, device, o
     assert words in str(refusal.value)
 
 
+@pytest.mark.parametrize("family", ["Jetson Orin Nano", "Jetson Thor"])
+def test_board_without_dla_is_named_before_tensorrt_is_queried(monkeypatch, family: str):
+    board = Jetson(family, family, None, None, None, None, None, 0)
+    monkeypatch.setattr(choosing, "read_jetson", lambda: board)
+    monkeypatch.setattr(choosing, "probe", lambda: pytest.fail("queries the GPU"))
+    with pytest.raises(BuildError) as refusal:
+        choose_settings(Device.JETSON, Precision.FP16, "lp", TensorRTOptions(dla=0))
+    assert str(refusal.value) == f"a {family} has no DLA. Omit --dla."
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -565,6 +576,27 @@ def test_layer_without_a_kernel_is_tried_once_with_cudnn(monkeypatch, inputs, tm
     builder = Builder(NO_KERNEL)  # release 11 has no cuDNN
     with pytest.raises(BuildError, match="implementation"):
         make_lean(monkeypatch, inputs, tmp_path, builder, "11.0.0")
+
+
+def test_dla_build_that_fails_is_tried_once_with_a_calibration_cache(monkeypatch, inputs, tmp_path):
+    """NVIDIA's sample for DLA passes ranges alone; a calibrator may be rejected beside a uint8 input."""
+    other = Failure(FailureKind.OTHER, "Internal Error")
+    on_dla = dataclasses.replace(SETTINGS, route=Route.IMPLICIT, options=TensorRTOptions(dla=0))
+    on_gpu = dataclasses.replace(SETTINGS, route=Route.IMPLICIT)
+    for settings, failures, caches in (
+        (on_dla, [], [False]),
+        (on_dla, [other], [False, True]),
+        (on_dla, [other, other], [False, True]),
+        (on_gpu, [other], [False]),
+    ):
+        builder = Builder(*failures)
+        monkeypatch.setattr("adq_edge.builders.tensorrt.run_job", builder)
+        if len(failures) < len(caches):
+            TensorRTEngineBuilder(settings, None).build(inputs, tmp_path / "e.plan")
+        else:
+            with pytest.raises(BuildError, match="Internal Error"):
+                TensorRTEngineBuilder(settings, None).build(inputs, tmp_path / "e.plan")
+        assert [job.calibration_cache for job in builder.jobs] == caches
 
 
 def test_out_of_memory_ends_after_a_few_attempts(monkeypatch, inputs, tmp_path):

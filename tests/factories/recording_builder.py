@@ -59,12 +59,14 @@ class SimulatedBuilder(SimulatedMachine):
         config: the configuration of the last build.
         fed: images that a calibrator copied to the GPU.
         fails: True for a builder that finds no kernel.
+        accepts_calibrator: True for a builder that takes a calibrator for a network with uint8 input.
+        needs_calibrator: True for a builder that has no INT8 for DLA without a calibrator.
     """
 
     def __init__(self, version: str) -> None:
         super().__init__(version)
         self.version, self.column = version, COLUMNS[version]
-        self.fails = False
+        self.fails = self.accepts_calibrator = self.needs_calibrator = False
         self.fed: List[np.ndarray] = []
         self.network: Any = None
         self.config: Any = None
@@ -137,7 +139,10 @@ class SimulatedBuilder(SimulatedMachine):
 
             def build_serialized_network(self, network: Network, config: Config) -> Optional[Blob]:
                 machine.network, machine.config = network, config
-                if machine.fails or _lacks_a_kernel(machine, network, config):
+                has_failed = _lacks_a_kernel(machine, network, config) or _lacks_ranges(
+                    machine, network, config
+                )
+                if machine.fails or has_failed:
                     return None
                 return Blob(_build(machine, network, config))
 
@@ -364,6 +369,17 @@ def _lacks_a_kernel(machine: SimulatedBuilder, network: Network, config: Config)
     return not has_cudnn and any(layer.type.name == "DECONVOLUTION" for layer in network)
 
 
+def _lacks_ranges(machine: SimulatedBuilder, network: Network, config: Config) -> bool:
+    """Return True if a calibrator is missing for DLA, or meets an input without a scale."""
+    if network._is_strong:
+        return False
+    is_dla = config.default_device_type.name == "DLA"
+    if config.int8_calibrator is None:
+        return machine.needs_calibrator and is_dla and "INT8" in config._flags
+    has_uint8 = any(tensor.dtype.name == "UINT8" for tensor in network._inputs)
+    return has_uint8 and not (is_dla and machine.accepts_calibrator)
+
+
 def _build(machine: SimulatedBuilder, network: Network, config: Config) -> bytes:
     """Choose a number format for each layer and return the inspector's JSON."""
     (profile,) = config._profiles
@@ -413,8 +429,6 @@ def _calibrate(machine: SimulatedBuilder, network: Network, config: Config) -> D
     calibrator = config.int8_calibrator
     if calibrator is None:
         return {}
-    is_dla = config.default_device_type.name == "DLA"
-    assert is_dla or all(tensor.dtype.name != "UINT8" for tensor in network._inputs), "calibrator with uint8"
     assert calibrator.get_batch_size() == 1
     title = f"TRT-{CACHE_NUMBERS[machine.version]}-{CALIBRATORS[calibrator.base_name]}"
     header, *entries = (calibrator.read_calibration_cache() or b"").decode().splitlines() or [""]

@@ -1,7 +1,7 @@
 """Checks that TensorRT 8.5.2, the last release for a Xavier NX, reads a graph correctly.
 
-Newer releases read every graph that passes these checks. TensorRT misreads two faults without an error: it
-reduces over all axes if the axes are an input, and it misreads an FP16 scale.
+Newer releases read every graph that passes these checks. TensorRT misreads three faults without an error: it
+reduces over all axes if the axes are an input, it misreads an FP16 scale, and it ignores some attributes.
 Source: the importers of onnx-tensorrt at 8.5.2 (builtin_op_importers.cpp) and its operators.md.
 """
 
@@ -30,6 +30,13 @@ _UNSUPPORTED = frozenset(
     | {"Swish", "TfIdfVectorizer", "Unique"}
 )
 """Operators without an importer at 8.5.2."""
+_PLUGINS = frozenset({"InstanceNormalization", "RoiAlign"})
+"""Operators that 8.5.2 imports as plugins: a program that loads the engine must register them first."""
+_IGNORED_ATTRIBUTES = {
+    **{"GRU": ("layout", 0), "LSTM": ("layout", 0), "RNN": ("layout", 0), "Shape": ("start", 0)},
+    **{"ScatterElements": ("reduction", b"none"), "ScatterND": ("reduction", b"none")},
+}
+"""Attributes that the importers of 8.5.2 and 8.6.1 do not read, with the value that they assume."""
 _ATTRIBUTE_AXES = frozenset(
     {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"}
     | {"ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"}
@@ -90,6 +97,9 @@ def _lint_operators(index: GraphIndex) -> Iterator[str]:
         if node.domain not in ("", "ai.onnx") or node.op_type in _UNSUPPORTED:
             yield f"{node.name or node.output[0]}: operator {node.op_type} has no importer"
         yield from _lint_constants(node, index)
+        yield from _lint_attributes(node)
+        if node.op_type in _PLUGINS:
+            yield f"{node.name}: {node.op_type} would be a plugin, which a loader of the engine may lack"
         if node.op_type == "Resize" and attribute(node, "mode", b"nearest") == b"cubic":
             yield f"{node.name}: Resize with cubic interpolation"
         if node.op_type == "Einsum" and b"..." in attribute(node, "equation", b""):
@@ -102,6 +112,15 @@ def _lint_operators(index: GraphIndex) -> Iterator[str]:
         count = index.constant(node.input[1]) if node.op_type == "TopK" else None
         if count is not None and int(count.item()) > _LARGEST_K:
             yield f"{node.name}: TopK returns {int(count.item())} values; at most {_LARGEST_K} are possible"
+
+
+def _lint_attributes(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the attributes that TensorRT does not read."""
+    name, assumed = _IGNORED_ATTRIBUTES.get(node.op_type, ("", None))
+    if name and attribute(node, name, assumed) != assumed:
+        yield f"{node.name}: {node.op_type} with {name}, which is ignored"
+    if node.op_type == "Shape" and attribute(node, "end") is not None:
+        yield f"{node.name}: Shape with end, which is ignored"
 
 
 def _lint_constants(node: onnx.NodeProto, index: GraphIndex) -> Iterator[str]:

@@ -30,6 +30,7 @@ from adq_edge.quantization.passes.fp16_weights import store_weights_as_float16
 from adq_edge.quantization.passes.frame import GraphPass
 from adq_edge.quantization.passes.grid_weights import put_weights_on_grid
 from adq_edge.quantization.passes.identities import drop_identities
+from adq_edge.quantization.passes.instance_normalization import split_instance_normalizations
 from adq_edge.quantization.passes.joint_rounding import round_jointly
 from adq_edge.quantization.passes.layer_normalization import split_layer_normalizations
 from adq_edge.quantization.passes.leaky_relu import split_leaky_relus
@@ -119,16 +120,19 @@ OPENVINO: Pipelines = {
     ),
 }
 
+_WITHOUT_NORMALIZATIONS: Passes = (split_layer_normalizations, split_instance_normalizations)
+"""TensorRT 8.5 has no importer for one kind of normalization, and a plugin for the other."""
+
 TENSORRT: Mapping[Route, Pipelines] = {
     Route.IMPLICIT: {
-        Precision.FP32: (split_layer_normalizations,),
-        Precision.FP16: (split_layer_normalizations,),
-        Precision.INT8: (put_weights_on_grid, split_layer_normalizations),
+        Precision.FP32: _WITHOUT_NORMALIZATIONS,
+        Precision.FP16: _WITHOUT_NORMALIZATIONS,
+        Precision.INT8: (put_weights_on_grid, *_WITHOUT_NORMALIZATIONS),
     },
     Route.EXPLICIT: {
-        Precision.FP32: (split_layer_normalizations,),
-        Precision.FP16: (split_layer_normalizations,),
-        Precision.INT8: (insert_qdq, split_layer_normalizations),
+        Precision.FP32: _WITHOUT_NORMALIZATIONS,
+        Precision.FP16: _WITHOUT_NORMALIZATIONS,
+        Precision.INT8: (insert_qdq, *_WITHOUT_NORMALIZATIONS),
     },
     Route.TYPED: {
         Precision.FP32: (),

@@ -78,7 +78,7 @@ def build(job: Job) -> BuildReport:
         pin_precisions(job, release, network)
     if job.route is Route.IMPLICIT and job.precision is Precision.INT8:
         set_dynamic_ranges(job, release, network)
-    if reader_is_needed(job):
+    if job.calibration_cache:
         cache = write_calibration_cache(job.ranges, release.version, CalibrationAlgorithm.ENTROPY_2)
         reader = cache_reader(release, cache)
 
@@ -96,14 +96,6 @@ def build(job: Job) -> BuildReport:
         file.write(plan)
     layers = listed.layers if release.is_rtx else _inspect(job, release, plan)
     return BuildReport(release.version, _compute_capability(job), layers)
-
-
-def reader_is_needed(job: Job) -> bool:
-    """Return True if a build needs a calibration cache beside the dynamic ranges: only DLA does.
-
-    On the GPU, TensorRT rejects a calibrator for a network with uint8 input (NVIDIA/TensorRT #4131, #1326).
-    """
-    return job.dla is not None and job.route is Route.IMPLICIT and job.precision is Precision.INT8
 
 
 def _create_config(job: Job, release: Release) -> Any:

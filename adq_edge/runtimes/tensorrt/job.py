@@ -37,6 +37,7 @@ class Job:
         workspace_mb: memory that a layer's kernel may use while it runs, in MB (10^6 bytes).
         lean: True to exclude cuDNN and cuBLAS, which saves about 1 GB during the build.
         timing_cache: file that keeps the measured times of kernels; None for no such file.
+        calibration_cache: True to pass the ranges by a calibration cache too, for implicit INT8 on DLA.
         own_calibrator: calibrate with this TensorRT calibrator and report the ranges; no engine is kept.
         images: file with the array uint8 `[N, H, W, 3]` that `own_calibrator` reads.
         sparse: True to look for kernels that skip weights of zero.
@@ -57,6 +58,7 @@ class Job:
     workspace_mb: int
     lean: bool
     timing_cache: Optional[str]
+    calibration_cache: bool = False
     own_calibrator: Optional[OwnCalibrator] = None
     images: Optional[str] = None
     sparse: bool = False

@@ -107,11 +107,12 @@ def formats(report: BuildReport) -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0"])
-@pytest.mark.parametrize("dla", [None, 0])
-def test_implicit_build(install, tmp_path, version: str, dla: Optional[int]):
-    """The cache, for DLA only, has the header of the release and the ranges of the tensors."""
+@pytest.mark.parametrize(("dla", "has_cache"), [(None, False), (0, False), (0, True)])
+def test_implicit_build(install, tmp_path, version: str, dla: Optional[int], has_cache: bool):
+    """The cache, a last try for DLA, has the header of the release and the ranges of the tensors."""
     machine = install(version)
-    report = building.build(make_job(tmp_path, dla=dla))
+    machine.accepts_calibrator = machine.needs_calibrator = has_cache
+    report = building.build(make_job(tmp_path, dla=dla, calibration_cache=has_cache))
     assert (report.release, report.compute_capability) == (version, "7.2")
     found = formats(report)
     assert {name: found[name] for name in ("conv1", "relu", "conv2", "mean")} == {
@@ -123,7 +124,7 @@ def test_implicit_build(install, tmp_path, version: str, dla: Optional[int]):
     config, network = machine.config, machine.network
     fallback = set() if dla is None else {"GPU_FALLBACK"}
     assert config._flags == {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", *fallback}  # without TF32
-    assert ("int8_calibrator" in config._held) is (dla is not None)
+    assert ("int8_calibrator" in config._held) is has_cache
     given = {layer.name: layer._output._amax for layer in network if layer._output._amax is not None}
     assert given == {"conv1": 4.0, "relu": 4.0, "conv2": 2.5}
     assert config._features == (set() if version.startswith("8.5") else {"PROFILE_SHARING_0806"})
@@ -137,11 +138,19 @@ def test_implicit_build(install, tmp_path, version: str, dla: Optional[int]):
     assert machine.contexts_current == 0
 
 
-def test_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
+def test_calibrator_beside_a_uint8_input_fails(install, tmp_path):
+    """As TensorRT on a GPU (NVIDIA/TensorRT #4131, #1326); then no cache may be passed."""
     install("8.5.2.2")
+    with pytest.raises(Exception, match="Invalid Engine"):
+        building.build(make_job(tmp_path, dla=0, calibration_cache=True))
+    assert formats(building.build(make_job(tmp_path, dla=0)))["conv2"] == "INT8"
+
+
+def test_rejected_cache_leaves_no_plan(install, tmp_path, monkeypatch):
+    install("8.5.2.2").accepts_calibrator = True
     monkeypatch.setattr(building, "write_calibration_cache", lambda *_: b"TRT-8601-EntropyCalibration2\n")
     with pytest.raises(BuildError, match=r"8\.5\.2\.2 rejected the calibration cache and asked for data"):
-        building.build(make_job(tmp_path, dla=0))
+        building.build(make_job(tmp_path, dla=0, calibration_cache=True))
     assert not (tmp_path / "e.plan").exists()
 
 
