@@ -217,6 +217,7 @@ class EngineBenchmark:
         offline_failure: where and why Offline failed: `at batch 8, 1 stream: REASON`; None if it did not.
             `offline` has the loads before.
         enqueue_ms: median time of the CPU to start a query on a GPU; None without a GPU.
+        gpu_wait: how the CPU waited for a GPU: `spin`, `block` or `auto`; None without a GPU.
     """
 
     name: str
@@ -242,6 +243,7 @@ class EngineBenchmark:
     cuda_graph: Optional[bool] = None
     offline_failure: Optional[str] = None
     enqueue_ms: Optional[float] = None
+    gpu_wait: Optional[str] = None
 
     @property
     def is_bound_by_enqueue(self) -> bool:

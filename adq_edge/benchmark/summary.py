@@ -14,6 +14,7 @@ from adq_edge.benchmark.records import Comparison, EngineBenchmark, SingleStream
 from adq_edge.benchmark.results import Interference
 from adq_edge.benchmark.runner import BenchmarkRun, EngineMeasurement
 from adq_edge.benchmark.statistics import compare, end_to_end, latency
+from adq_edge.runtimes.tensorrt.gpu_wait import chosen_wait
 
 
 def summarize(run: BenchmarkRun) -> Tuple[EngineBenchmark, ...]:
@@ -57,6 +58,7 @@ def _summarize(measured: EngineMeasurement, comparison: Optional[Comparison]) ->
         layers=loaded.layers,
         cuda_graph=None if host_work is None else host_work.is_graph,
         enqueue_ms=None if host_work is None else host_work.enqueue_ms,
+        gpu_wait=None if host_work is None else chosen_wait().value,
         offline_end=measured.offline.end,
         offline_failure=None if failure is None else str(failure),
         offline_warm_up=None if measured.rounds else _warm_up(measured.warm_up),

@@ -83,6 +83,7 @@ class SimulatedMachine:
         graphs: live graphs, recorded ones and executable ones.
         recording: the stream that records its work.
         events: number of events that were recorded.
+        schedule: how a thread waits for the GPU, set before the first context; 0 for CUDA's own choice.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class SimulatedMachine:
         self.dla_cores = dla_cores
         self.loaded_on: List[int] = []
         self.is_integrated, self.graph_fault = is_integrated, graph_fault
-        self.pinned = self.events = 0
+        self.pinned = self.events = self.schedule = 0
+        self.has_context = False
         self.graphs: Dict[int, Any] = {}
         self.recording: Optional[int] = None
         self._recorded: List[Any] = []
@@ -240,6 +242,13 @@ class SimulatedMachine:
         module.__dict__.update(__version__=version, Logger=Logger, Runtime=Runtime)
         return module
 
+    def set_schedule(self, device: int, schedule: int) -> int:
+        """Set how a thread waits for the GPU; CUDA rejects it while there is a context."""
+        if self.has_context:
+            return 708
+        self.schedule = schedule
+        return 0
+
     def graph_functions(self) -> Dict[str, Callable[..., int]]:
         """Return the functions of the CUDA driver for graphs; arguments and error codes are those of CUDA."""
 
@@ -300,6 +309,7 @@ class SimulatedMachine:
                 pass
 
             def retain_primary_context(self) -> Context:
+                machine.has_context = True
                 return Context()
 
             def compute_capability(self) -> Tuple[int, int]:

@@ -15,7 +15,7 @@ from adq_edge.artifacts.bundle import FileReference
 from adq_edge.artifacts.sidecar import Sidecar, TensorRTDetails, sidecar_path
 from adq_edge.core.files import sha256
 from adq_edge.core.options import Precision
-from adq_edge.runtimes.tensorrt import cuda_graph
+from adq_edge.runtimes.tensorrt import cuda_graph, gpu_wait
 from factories.recording_tensorrt import SimulatedMachine
 
 SIZE = 8
@@ -61,6 +61,8 @@ def install(monkeypatch: pytest.MonkeyPatch, machine: SimulatedMachine) -> Simul
     for name, module in machine.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(cuda_graph, "_load_driver", machine.graph_functions)
+    monkeypatch.setattr(gpu_wait, "_set_schedule", machine.set_schedule)
+    monkeypatch.setattr(gpu_wait, "_is_set", False)
     return machine
 
 

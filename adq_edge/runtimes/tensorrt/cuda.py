@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 import numpy as np
 
 from adq_edge.core.errors import EngineError, MissingDependencyError
+from adq_edge.runtimes.tensorrt.gpu_wait import set_wait
 
 _DEVICE = 0
 
@@ -20,13 +21,14 @@ class Gpu:
 
     Raises:
         MissingDependencyError: pycuda is not installed or finds no CUDA.
-        EngineError: there is no GPU.
+        EngineError: there is no GPU, or ADQ_EDGE_GPU_WAIT is not possible.
     """
 
     def __init__(self) -> None:
         self.driver = _driver()
         try:
             self.driver.init()
+            set_wait(_DEVICE)
             self._device = self.driver.Device(_DEVICE)
             self._context = self._device.retain_primary_context()
         except self.driver.Error as error:
