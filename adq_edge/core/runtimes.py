@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import platform
+import sys
+from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
 from adq_edge.core.errors import AdqError, MissingDependencyError, first_line
@@ -148,6 +151,9 @@ def load_library(runtime: Runtime) -> Any:
     Raises:
         MissingDependencyError: the library is not installed or cannot be loaded.
     """
+    if runtime is ONNXRUNTIME and _ends_the_process():
+        what = f"{runtime.label} 1.19 or earlier cannot start on Arm where /sys is hidden"
+        raise MissingDependencyError(what, fix="Start the container with docker run -v /sys:/sys:ro")
     try:
         return importlib.import_module(runtime.library)
     except ModuleNotFoundError as error:
@@ -156,3 +162,19 @@ def load_library(runtime: Runtime) -> Any:
     except Exception as error:  # a library of another NumPy or Python may raise anything
         what = f"{runtime.label} is installed but cannot be loaded ({first_line(error)})"
         raise MissingDependencyError(what, fix="Run adq-edge doctor for the cause") from error
+
+
+_PROCESSORS = Path("/sys/devices/system/cpu/possible")
+_FIRST_WITHOUT_SYS = (1, 20)
+
+
+def _ends_the_process() -> bool:
+    """Return True if ONNX Runtime would end this process: earlier releases need /sys on Arm."""
+    if platform.machine() not in ("aarch64", "arm64") or sys.platform != "linux" or _PROCESSORS.exists():
+        return False
+    from importlib import metadata
+
+    with contextlib.suppress(metadata.PackageNotFoundError, ValueError):
+        numbers = metadata.version("onnxruntime").split(".")[:2]
+        return tuple(map(int, numbers)) < _FIRST_WITHOUT_SYS
+    return False

@@ -26,6 +26,7 @@ _WITHOUT_INT8 = ("5.0", "5.2", "5.3", "6.0", "6.2")
 _MIN_DISK_MB = 1000.0
 _SMALL_MEMORY_MB = 9000.0
 _SETUP = "./jetson_setup.sh"
+_SHOW_SYS = "Start the container with docker run -v /sys:/sys:ro"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +63,19 @@ def find_capabilities(inventory: Inventory) -> Tuple[Capability, ...]:
         ),
         _capability(
             "power and energy of a benchmark",
-            None if inventory.power_sensors else "no power sensor that this user can read",
+            None if inventory.power_sensors else _why_no_sensor(inventory),
             f"sensors: {', '.join(inventory.power_sensors)}",
         ),
     )
 
 
+def _why_no_sensor(inventory: Inventory) -> str:
+    return "/sys is hidden" if inventory.is_sys_hidden else "no power sensor that this user can read"
+
+
 def next_step(inventory: Inventory) -> Optional[str]:
     """Return the next thing to fix; None if there is nothing."""
-    checks = [_broken_library]
+    checks = [_hidden_sys, _broken_library]
     if inventory.has_gpu and not _stays_on_jetpack_4(inventory):
         checks += [_old_jetpack, _missing_driver, _unusable_cuda, _missing_tensorrt, _missing_pycuda]
     checks += [_full_disk, _no_swap, _low_power, _unfinished_check]
@@ -136,6 +141,14 @@ def _tensorrt_reason(inventory: Inventory) -> str:
     return f"{title}, compute capability {capability or 'unknown'}{limits}"
 
 
+def _hidden_sys(inventory: Inventory) -> Optional[str]:
+    """Return the step for ONNX Runtime 1.19, which ends its process on Arm if it cannot read /sys."""
+    problem = inventory.library("onnxruntime").problem
+    if not inventory.is_sys_hidden or problem is None or "signal" not in problem:
+        return None
+    return f"onnxruntime: {problem}, because /sys is hidden. {_SHOW_SYS}"
+
+
 def _broken_library(inventory: Inventory) -> Optional[str]:
     broken = [library for library in map(inventory.library, _CPU_LIBRARIES) if library.problem is not None]
     if not broken:
@@ -180,6 +193,8 @@ def _missing_tensorrt(inventory: Inventory) -> Optional[str]:
     if tensorrt is not None and tensorrt.problem is None and not _too_old(tensorrt):
         return None
     fix = "Install it: pip install 'adq-edge[tensorrt]'" if inventory.jetson is None else f"Run {_SETUP}"
+    if inventory.jetson is not None and inventory.container:
+        fix = "Start the container with docker run --runtime nvidia, from an image with TensorRT"
     return f"{_tensorrt_problem(inventory)}. {fix}"
 
 

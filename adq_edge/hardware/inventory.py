@@ -59,6 +59,7 @@ class Inventory:
         cuda_problem: why this process cannot use CUDA; None if it can, or if that is unknown.
         cuda_unchecked: why it is unknown whether this process can use CUDA, for example on a busy machine.
         memory_limit: memory limit of the container; None without one.
+        is_sys_hidden: whether /sys is absent or empty, as in some containers.
         libraries: Python libraries, installed or not.
         power_sensors: the readable power sensors.
     """
@@ -79,6 +80,7 @@ class Inventory:
     power_sensors: Tuple[str, ...]
     cuda_unchecked: Optional[str] = None
     memory_limit: Optional[MemoryLimit] = None
+    is_sys_hidden: bool = False
 
     @property
     def has_gpu(self) -> bool:
@@ -119,6 +121,7 @@ def take_inventory(root: Path = Path("/"), run: Runner = run_command) -> Invento
         power_sensors=(*power_sensors(root), *meter),
         cuda_unchecked=cuda.result().unchecked,
         memory_limit=memory_limit(root),
+        is_sys_hidden=not any((root / "sys").glob("*")),
     )
 
 

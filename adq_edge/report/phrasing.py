@@ -63,7 +63,7 @@ def board_settings(state: BoardState) -> str:
     """Return a board's power mode, clocks and temperature, as far as they are known."""
     locked = {None: "", True: "clocks locked", False: "clocks not locked"}[state.clocks_locked]
     parts = (
-        *("" if state.power_mode is None else state.power_mode.label, locked),
+        *("power mode unknown" if state.power_mode is None else state.power_mode.label, locked),
         "" if state.gpu_mhz is None else f"GPU {state.gpu_mhz:.0f} MHz",
         "" if state.emc_mhz is None else f"memory {state.emc_mhz:.0f} MHz",
         "" if state.hottest_degc is None else f"{state.hottest_degc:.1f} degC",

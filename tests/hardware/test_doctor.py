@@ -173,6 +173,18 @@ def test_boards_with_jetpack_7_are_known(tmp_path: Path, tree, gpu, tensorrt: st
             "CUDA cannot be used in this container: no libcuda. Start it with docker run --runtime nvidia",
         ),
         (
+            {".dockerenv": ""},
+            [],
+            {"loads": {"tensorrt": OSError("libnvinfer.so.8: cannot open")}},
+            "cannot open. Start the container with docker run --runtime nvidia, from an image with TensorRT",
+        ),
+        (
+            {".dockerenv": ""},
+            ["tensorrt"],
+            {},
+            "TensorRT: not installed. Start the container with docker run --runtime nvidia, from an image",
+        ),
+        (
             {"etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1"},
             ["tensorrt"],
             {},
@@ -383,6 +395,29 @@ def test_busy_machine_gets_no_advice_to_reinstall(tmp_path: Path, module: str, a
     assert not [word for word in ("nstall", "docker", "restart") if word in step]
     diagnosis.write(tmp_path / "doctor.json")
     assert Diagnosis.read(tmp_path / "doctor.json") == diagnosis
+
+
+def test_hidden_sys_is_named_where_onnxruntime_ends_its_process(tmp_path: Path):
+    """As ONNX Runtime 1.19 on Arm in a container without /sys."""
+    files = {name: text for name, text in XAVIER_NX.items() if not name.startswith("sys/")}
+    killed = BusyMachine("onnxruntime ", Outcome(problem="was killed by signal 6"), cuda=XAVIER_GPU)
+    diagnosis = diagnose(write_tree(tmp_path / "hidden", files), killed)
+    assert diagnosis.next_step == (
+        "onnxruntime: does not load: was killed by signal 6, because /sys is hidden. "
+        "Start the container with docker run -v /sys:/sys:ro"
+    )
+    assert reason(diagnosis, "power and energy of a benchmark") == "/sys is hidden"
+    with_sys = diagnose(write_tree(tmp_path / "shown", XAVIER_NX), killed)
+    assert "/sys" not in str(with_sys.next_step)
+
+
+def test_board_without_nvpmodel_has_an_unknown_power_mode(tmp_path: Path):
+    files = {name: text for name, text in XAVIER_NX.items() if "nvpmodel" not in name}
+    diagnosis = diagnose(
+        write_tree(tmp_path, files), Programs(loads={"tensorrt": "8.5.2.2"}, cuda=XAVIER_GPU)
+    )
+    assert "unknown: nvpmodel and its files are not here" in shown(diagnosis)
+    assert "The clocks are not locked" in str(diagnosis.next_step)
 
 
 def test_busy_machine_without_a_known_gpu_reports_no_absence_of_it(tmp_path: Path):

@@ -12,6 +12,7 @@ from typing import Dict, List
 import pytest
 
 from adq_edge.core.records import write_json
+from adq_edge.hardware.board_state import BoardState
 from adq_edge.report.load import load_results
 from adq_edge.report.merge import merge
 from adq_edge.report.model import Entry
@@ -138,6 +139,10 @@ def test_report_shows_board_settings_and_builds_and_flags_changed_settings(tmp_p
     assert (machine["Jetson Linux"], machine["CUDA"]) == ("L4T 35.4.1, JetPack 5.1.2", "11.4")
     *_, board = bench_tables(run)
     assert "before: MODE_20W_6CORE (mode 8), clocks locked, GPU 1109 MHz, 38.5 degC" in board.notes[-2]
+    unlocked = BoardState(None, False, None, None, None)
+    notes = bench_tables(dataclasses.replace(run, board_before=unlocked))[-1].notes
+    assert "before: power mode unknown, clocks not locked" in notes
+    assert any(note.startswith("the clocks were not locked, so a second run may differ") for note in notes)
     unlocked = dataclasses.replace(make.STATE, clocks_locked=False)
     make.write(tmp_path / "in", dataclasses.replace(run, board_after=unlocked))
     assert report(tmp_path / "in", tmp_path / "out").cautions == {"settings changed": 1}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Iterator
 
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 from adq_edge.artifacts.bundle import Bundle
 from adq_edge.benchmark.bench import bench
 from adq_edge.builders.build import BuiltEngine, build
+from adq_edge.core import runtimes
 from adq_edge.core.errors import AdqError, BuildError, EngineError, MissingDependencyError
 from adq_edge.core.images.imaging import load_image
 from adq_edge.core.runtimes import RUNTIMES, find_runtime
@@ -48,6 +51,27 @@ def built(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> BuiltEngi
         patch.chdir(tmp_path_factory.mktemp("workspace"))
         engine = build(bundle.path, precision="fp32", runtime="toy")
         return engine._replace(path=engine.path.resolve())
+
+
+@pytest.mark.parametrize(
+    ("machine", "version", "is_refused"),
+    [("aarch64", "1.19.2", True), ("aarch64", "1.23.2", False), ("x86_64", "1.19.2", False)],
+)
+def test_onnxruntime_that_would_end_the_process_is_not_imported(
+    monkeypatch, tmp_path, machine: str, version: str, is_refused: bool
+):
+    """As ONNX Runtime 1.19 on Arm where /sys is hidden: it calls abort, which no exception handler sees."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    monkeypatch.setattr(runtimes, "_PROCESSORS", tmp_path / "possible")
+    if is_refused:
+        with pytest.raises(
+            MissingDependencyError, match=r"where /sys is hidden\. Start the container with"
+        ) as error:
+            runtimes.load_library(RUNTIMES["onnxruntime"])
+        assert "\n" not in str(error.value)
+        (tmp_path / "possible").write_text("0-5")
+    assert runtimes.load_library(RUNTIMES["onnxruntime"]).__name__ == "onnxruntime"
 
 
 def test_build_writes_an_engine_for_the_runtime(built: BuiltEngine):

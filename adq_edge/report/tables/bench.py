@@ -129,6 +129,7 @@ BUILD: Tuple[Field[Entry], ...] = (
     (Column("build", "s", ".1f"), lambda entry: entry.engine.build_seconds),
     (text("CUDA graph"), lambda entry: _known(entry.engine.cuda_graph)),
     (Column("enqueue", "ms", ".3f"), lambda entry: entry.engine.enqueue_ms),
+    (text("wait for GPU", terminal=False), lambda entry: entry.engine.gpu_wait),
 )
 
 _ENERGY: List[Field[Entry]] = part(
@@ -361,3 +362,5 @@ def _board_notes(report: BenchmarkReport) -> Iterator[str]:
     for when, state in (("before", report.board_before), ("after", report.board_after)):
         if state is not None:
             yield f"{when}: {board_settings(state)}"
+    if report.board_before is not None and report.board_before.clocks_locked is False:
+        yield "the clocks were not locked, so a second run may differ: ./jetson_setup.sh --max-performance"

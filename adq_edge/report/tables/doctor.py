@@ -93,7 +93,7 @@ def _board(jetson: Jetson) -> str:
 
 def _power_mode(power: Power) -> str:
     if power.current is None:
-        return _UNKNOWN
+        return f"{_UNKNOWN}: nvpmodel {'does not tell it' if power.modes else 'and its files are not here'}"
     highest = power.highest
     rest = "" if highest is None or highest == power.current else f"; the highest is {highest.label}"
     return f"{power.current.label}{rest}{_faster_cpu(power)}"
