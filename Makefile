@@ -16,7 +16,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick test-device lint docs docs-examples notebooks wheels fuzz kill clean
+.PHONY: venv dev demo test quick gpu test-device lint docs docs-examples notebooks wheels fuzz kill clean
 
 # A stamp for each choice of extras. An environment of developers serves each.
 comma := ,
@@ -78,6 +78,10 @@ test: dev
 # make quick              without the slow files that tests/conftest.py names
 quick: dev
 	$(call run_tests,not gpu and not slow)
+
+# make gpu                on a machine with an NVIDIA GPU or on a Jetson: at most 12 minutes; a report at the end
+gpu:
+	$(RUN)/python -m pytest -q -rs -m gpu tests/gpu
 
 # make kill               SIGKILL at 200 random moments of every command that writes
 kill: dev
