@@ -19,7 +19,7 @@ from adq_edge.core.storage import storage_errors
 from adq_edge.core.text import command_line
 
 _SCHEMA = re.compile(rb'\s*{\s*"schema": "(adq-edge/[a-z-]{1,30})"')
-_RESULTS = ("analysis", "bench", "compare", "estimate", "eval", "stress")
+_RESULTS = ("analysis", "bench", "compare", "estimate", "eval", "stress", "submission")
 SHOWN_BY_REPORT = frozenset(f"adq-edge/{name}" for name in _RESULTS)
 """The schemas of the result files that `report` shows."""
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80")

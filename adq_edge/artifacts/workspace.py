@@ -3,6 +3,7 @@
 A working folder is laid out like the repository:
 
     checkpoints/NAME.pt   bundles/NAME/   engines/NAME-PRECISION.onnx   benchmarks/results/*.json
+    benchmarks/submissions/*.json   figures of a board to send in
     calibration_data/     images for the calibration
 """
 
@@ -20,6 +21,7 @@ BUNDLES = Path("bundles")
 ENGINES = Path("engines")
 CALIBRATION_DATA = Path("calibration_data")
 RESULTS = Path("benchmarks") / "results"
+SUBMISSIONS = Path("benchmarks") / "submissions"
 PREDICTIONS = Path("predictions")
 REPORT = Path("report.html")
 

@@ -222,7 +222,8 @@ class _Attempts:
         one for a network with uint8 input (NVIDIA/TensorRT #4131, #1326), at least on the GPU.
         """
         old, precision = self._settings, self._inputs.precision
-        if old.options.dla is None or precision is not Precision.INT8 or old.calibration_cache:
+        is_implicit = old.options.dla is not None and old.route is Route.IMPLICIT
+        if not is_implicit or precision is not Precision.INT8 or old.calibration_cache:
             return False
         self._settings = dataclasses.replace(old, calibration_cache=True)
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import typer
 
@@ -14,6 +14,7 @@ from adq_edge.core.errors import AdqError
 from adq_edge.core.options import Device, Precision, Scenario
 
 if TYPE_CHECKING:
+    from adq_edge.hardware.jetson import Jetson
     from adq_edge.remote.bench import BoardResult
     from adq_edge.report.table import Table
 
@@ -63,6 +64,12 @@ def bench(
         help="With --host: labeled dataset; the measured engines are evaluated on it too. Default: none.",
     ),
     layout: options.Layout = None,
+    submit: bool = typer.Option(
+        False,
+        "--submit",
+        help="Also write the figures of the board to benchmarks/submissions/, to send in: a file without "
+        "names of users, hosts, files or products, and without addresses.",
+    ),
     estimate: Optional[Path] = typer.Option(
         None,
         metavar="BUNDLE",
@@ -80,8 +87,9 @@ def bench(
 ) -> Output:
     """Measure latency, throughput, memory and power. Several engines take turns in short rounds."""
     if estimate is not None:
-        if host or data is not None or precision is not None:
-            raise AdqError("--estimate measures nothing", fix="Omit --host, --data and --precision")
+        if host or data is not None or precision is not None or submit:
+            fix = "Omit --host, --data, --precision and --submit"
+            raise AdqError("--estimate measures nothing", fix=fix)
         return _estimate(estimate, engines or [], board)
     if board is not None:
         raise AdqError("--board is for --estimate", fix="Name the bundle: --estimate BUNDLE")
@@ -96,33 +104,63 @@ def bench(
     if host:
         from adq_edge.remote.bench import bench_remotely
 
+        if submit:
+            from adq_edge.report.submit import check_folder
+
+            check_folder()
         device, precision = device or Device.JETSON, precision or Precision.INT8
         return boards_output(
-            bench_remotely(host, engines or (), device=device, precision=precision, data=data, **measured)
+            bench_remotely(host, engines or (), device=device, precision=precision, data=data, **measured),
+            submit,
         )
     if data is not None or precision is not None:
         raise AdqError("--data and --precision are for --host", fix="Use eval and build on this machine")
-    return _bench(engines or [], device, measured)
+    return _bench(engines or [], device, measured, submit)
 
 
-def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, Any]) -> Output:
-    from adq_edge.artifacts.workspace import RESULTS
+def _bench(engines: List[Path], device: Optional[Device], measured: Dict[str, Any], submit: bool) -> Output:
+    from adq_edge.artifacts.workspace import RESULTS, SUBMISSIONS
     from adq_edge.benchmark.bench import UnsavedReportError, result_files
     from adq_edge.benchmark.bench import bench as run
     from adq_edge.report.tables.bench import bench_tables
 
+    if submit:
+        from adq_edge.report.submit import check_board
+
+        check_board(engines, device)
     try:
         report = run(engines or None, device=device, **measured)
     except UnsavedReportError as error:
         return Output(error.report, bench_tables(error.report), problem=error)
-    lines = [f"result: {path}" for path in result_files(report)]
-    return Output(report, bench_tables(report), lines, next_step=("report", RESULTS))
+    files = result_files(report)
+    lines = [f"result: {path}" for path in files]
+    problem, shown = None, [RESULTS]
+    if submit:
+        from adq_edge.hardware.jetson import read_jetson
+        from adq_edge.report.submit import evaluations_in
+
+        submission, problem = _submit(files, read_jetson(), evaluations_in())
+        lines += [f"submission: {path}" for path in submission]
+        shown += [SUBMISSIONS] if submission else []
+    return Output(report, bench_tables(report), lines, next_step=("report", *shown), problem=problem)
 
 
-def boards_output(results: List[BoardResult]) -> Output:
+def _submit(
+    results: Sequence[Path], jetson: Optional[Jetson], others: Sequence[Path]
+) -> Tuple[List[Path], Optional[AdqError]]:
+    """Write a submission; return its path, or the error that must not hide the results."""
+    from adq_edge.report.submit import write_submission
+
+    try:
+        return [write_submission(results, jetson, others)], None
+    except AdqError as error:
+        return [], error
+
+
+def boards_output(results: List[BoardResult], submit: bool = False) -> Output:
     """Return the results of boards; the problem of one board does not hide the results of the others."""
     from adq_edge.core.text import printable
-    from adq_edge.report.tables.remote import board_document, board_lines, board_tables
+    from adq_edge.report.tables.remote import board_document, board_jetson, board_lines, board_tables
 
     boards: List[Dict[str, Any]] = []
     tables: List[Table] = []
@@ -137,6 +175,10 @@ def boards_output(results: List[BoardResult]) -> Output:
             boards.append(document)
             tables += shown[0]
             lines += map(printable, shown[1])
+            if submit and result.problem is None:
+                submission, problem = _submit(result.benchmarks, board_jetson(result), result.evaluations)
+                lines += [f"{printable(result.host)}: submission: {path}" for path in submission]
+                problems += [] if problem is None else [problem]
         if result.problem is not None:
             problems.append(result.problem)
     folders = dict.fromkeys(path.parent for result in results for path in result.benchmarks)

@@ -74,7 +74,7 @@ GROUPS: Mapping[str, Mapping[str, Tuple[str, ...]]] = {
     },
     "bench": {
         "Measurement": ("device", "scenario", "runtime", "threads", "quick", "no_cuda_graph", "image"),
-        "Boards": ("host", "precision", "data", "layout"),
+        "Boards": ("host", "precision", "data", "layout", "submit"),
         "Estimate": ("estimate", "board"),
     },
     "run": {

@@ -20,15 +20,14 @@ from adq_edge.hardware.memory import read_memory
 from adq_edge.hardware.power import read_power
 from adq_edge.hardware.procfs import first_group, read_text
 
-# Instruction sets that decide the speed of convolutions, by their names in /proc/cpuinfo.
-_INSTRUCTION_SETS = (
+INSTRUCTION_SETS = (
     *("sse4_2", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_int8", "amx_bf16", "amx_fp16"),
     *("neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
+"""Instruction sets that decide the speed of convolutions, by their names in /proc/cpuinfo."""
 
-# On Arm, /proc/cpuinfo has the (implementer, part) of a core.
-_ARM_CORES = {
+ARM_CORES = {
     ("0x41", "0xd03"): "Arm Cortex-A53",
     ("0x41", "0xd07"): "Arm Cortex-A57",
     ("0x41", "0xd08"): "Arm Cortex-A72",
@@ -40,6 +39,7 @@ _ARM_CORES = {
     ("0x4e", "0x003"): "NVIDIA Denver 2",
     ("0x4e", "0x004"): "NVIDIA Carmel",
 }
+"""Names of Arm cores by (implementer, part), which /proc/cpuinfo has."""
 
 _PACKAGES = {
     "numpy": ("numpy",),
@@ -167,14 +167,14 @@ def _arm_core(block: Dict[str, str]) -> Optional[str]:
     implementer, part = block.get("CPU implementer"), block.get("CPU part")
     if implementer is None or part is None:
         return None
-    return _ARM_CORES.get((implementer, part), f"Arm implementer {implementer} part {part}")
+    return ARM_CORES.get((implementer, part), f"Arm implementer {implementer} part {part}")
 
 
 def _instruction_sets(blocks: Sequence[Dict[str, str]]) -> Tuple[str, ...]:
     """Return the instruction sets that every core has; little cores may lack some of the big cores' sets."""
     lists = [block.get("flags") or block.get("Features") for block in blocks]
     flags = [set(names.split()) for names in lists if names]
-    return tuple(name for name in _INSTRUCTION_SETS if flags and all(name in core for core in flags))
+    return tuple(name for name in INSTRUCTION_SETS if flags and all(name in core for core in flags))
 
 
 def _os_name(os_release: Path) -> str:

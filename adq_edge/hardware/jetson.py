@@ -108,6 +108,17 @@ class Jetson:
         return bool(numbers) and (numbers[0] < 5 or numbers[:2] == [5, 0])
 
 
+def family_names() -> Tuple[str, ...]:
+    """Return the types of module that `read_jetson` knows, such as `Jetson Xavier NX`, each once."""
+    return tuple(dict.fromkeys(family.name for family in _FAMILIES))
+
+
+def family_of(model: str) -> Optional[str]:
+    """Return the type of module by the model name of its board; None if it is unknown."""
+    family = _family(model, "")
+    return None if family is None else family.name
+
+
 def read_jetson(root: Path = Path("/")) -> Optional[Jetson]:
     """Describe this Jetson; None on any other machine."""
     tree = root / "proc" / "device-tree"

@@ -183,7 +183,7 @@ def recording_charts(devices: Sequence[Device]) -> Iterator[Chart]:
     for device in devices:
         for name, entry in _named_entries(device):
             recording = entry.engine.recording
-            if recording is not None:
+            if recording is not None and len(recording.seconds) > 1:  # a submission has no samples
                 yield from _recording(f"{name} on {device.name}", recording)
 
 

@@ -17,6 +17,8 @@ from adq_edge.evaluation.analysis import Analysis
 from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.evaluation.stress_result import StressResult
+from adq_edge.report.submission import Submission
+from adq_edge.report.submitted import run_of
 from adq_edge.roofline.estimate import ModelEstimate
 
 _READERS: Mapping[str, Callable[[Path], Any]] = {
@@ -26,6 +28,7 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     "adq-edge/estimate": ModelEstimate.read,
     "adq-edge/analysis": Analysis.read,
     "adq-edge/stress": StressResult.read,
+    "adq-edge/submission": Submission.read,
 }
 _KINDS = "Name result files of bench, eval, compare, analyze, stress or bench --estimate, or a folder of them"
 
@@ -35,7 +38,7 @@ class Collection:
     """The content of the result files.
 
     Attributes:
-        runs: runs of `bench`, with one engine each.
+        runs: runs of `bench` with one engine each, those of submissions included.
         sources: each file that was read, and its SHA-256.
         notes: which files were left out and why, one sentence each.
         sheets: the results of `eval` and `compare` whose sheet of heat maps lies beside them, and the sheet.
@@ -50,6 +53,7 @@ class Collection:
     sheets: Tuple[Tuple[Union[Evaluation, Comparison], Path], ...] = ()
     analyses: Tuple[Analysis, ...] = ()
     stresses: Tuple[StressResult, ...] = ()
+    submissions: Tuple[Submission, ...] = ()
 
 
 def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
@@ -86,7 +90,9 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
             advance()
     if not records:
         raise ResultError("nothing to show", where=", ".join(map(str, paths)) or None, fix=_KINDS)
+    submissions = tuple(record for record in records if isinstance(record, Submission))
     reports = [record for record in records if isinstance(record, BenchmarkReport)]
+    reports += map(run_of, submissions)
     return Collection(
         runs=tuple(dataclasses.replace(one, engines=(engine,)) for one in reports for engine in one.engines),
         evaluations=tuple(record for record in records if isinstance(record, Evaluation)),
@@ -97,6 +103,7 @@ def load_results(paths: Sequence[Union[str, Path]]) -> Collection:
         sheets=tuple(_sheets(zip(sources.values(), records))),
         analyses=tuple(record for record in records if isinstance(record, Analysis)),
         stresses=tuple(record for record in records if isinstance(record, StressResult)),
+        submissions=submissions,
     )
 
 

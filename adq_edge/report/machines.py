@@ -11,6 +11,9 @@ from adq_edge.core.options import CARD_DEVICES, Device
 from adq_edge.core.text import number_of
 from adq_edge.hardware.environment import Environment
 
+SUBMITTED = "submission "
+"""Start of the host name in the run of a submission; no machine's name has a blank."""
+
 
 def device_key(report: BenchmarkReport) -> Hashable:
     """Return what distinguishes devices: the machine, a board's power mode, and how the engines ran."""
@@ -41,6 +44,8 @@ def device_name(report: BenchmarkReport) -> str:
         details.append(number_of(settings.threads, "thread"))
     if environment.power_mode is not None:
         details.append(environment.power_mode)
+    if (environment.host or "").startswith(SUBMITTED):
+        details.append("submitted")
     return f"{name} ({', '.join(details)})" if details else name
 
 
@@ -64,7 +69,8 @@ def device_names(reports: Sequence[BenchmarkReport]) -> List[str]:
 def _details(report: BenchmarkReport) -> Iterator[str]:
     environment = report.environment
     if environment.host is not None:
-        yield f"host {environment.host}"
+        is_submitted = environment.host.startswith(SUBMITTED)
+        yield environment.host if is_submitted else f"host {environment.host}"
     if environment.gpu is not None:
         yield environment.gpu
     yield number_of(environment.logical_cores, "core")

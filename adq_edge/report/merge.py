@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from pathlib import PurePath
-from typing import Dict, Hashable, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Hashable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from adq_edge.benchmark.quotable import Flag
 from adq_edge.benchmark.records import EngineBenchmark
@@ -17,6 +17,8 @@ from adq_edge.hardware.environment import Environment
 from adq_edge.report.load import Collection
 from adq_edge.report.machines import device_key, device_names, same_machine
 from adq_edge.report.model import Device, Entry, Model, Speed
+from adq_edge.report.submission import SubmittedQuality
+from adq_edge.report.submitted import qualities_of
 
 _PRECISIONS = [precision.value for precision in Precision]
 
@@ -29,8 +31,11 @@ def merge(collection: Collection) -> Tuple[Device, ...]:
     for run in sorted(collection.runs, key=_order):
         groups.setdefault(device_key(run), []).append(run)
     names = device_names([runs[0] for runs in groups.values()])
+    submitted = {
+        engine: quality for one in collection.submissions for engine, quality in qualities_of(one).items()
+    }
     return tuple(
-        _device([_entry(name, run, evaluations) for run in runs], collection.comparisons)
+        _device([_entry(name, run, evaluations, submitted) for run in runs], collection.comparisons)
         for name, runs in zip(names, groups.values())
     )
 
@@ -44,7 +49,12 @@ def _image_key(images: Iterable[Tuple[str, str, str]]) -> Hashable:
     return tuple(sorted((category, defect, PurePath(image).name) for category, defect, image in images))
 
 
-def _entry(device: str, run: BenchmarkReport, evaluations: Sequence[Tuple[Evaluation, int]]) -> Entry:
+def _entry(
+    device: str,
+    run: BenchmarkReport,
+    evaluations: Sequence[Tuple[Evaluation, int]],
+    submitted: Mapping[str, SubmittedQuality],
+) -> Entry:
     """Return a run with the evaluation of its engine.
 
     The same runtime and machine are preferred, then the dataset with the most engines, which can be compared.
@@ -58,7 +68,8 @@ def _entry(device: str, run: BenchmarkReport, evaluations: Sequence[Tuple[Evalua
     engine = run.engines[0].engine.sha256
     candidates = [candidate for candidate in evaluations if candidate[0].engine.sha256 == engine]
     quality, _ = max(candidates, key=nearness, default=(None, 0))
-    return Entry(device, run, quality, () if quality is None else _quality_flags(run, quality))
+    flags = () if quality is None else _quality_flags(run, quality)
+    return Entry(device, run, quality, flags, submitted=submitted.get(engine))
 
 
 def _same_runtime(evaluation: Evaluation, run: BenchmarkReport) -> bool:

@@ -12,6 +12,7 @@ from adq_edge.evaluation.compare import Comparison
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.environment import Environment
 from adq_edge.hardware.telemetry.recording import Energy
+from adq_edge.report.submission import SubmittedQuality
 
 
 class Speed(NamedTuple):
@@ -38,6 +39,7 @@ class Entry:
         speed: speed relative to the baseline.
         auroc_change: image AUROC minus the baseline's on the same images; None if one is unknown.
         agreement: result of `compare` between the baseline's engine (A) and this one (B).
+        submitted: quality of an engine of a submission; None for other engines, and if it has none.
     """
 
     device: str
@@ -48,6 +50,7 @@ class Entry:
     speed: Optional[Speed] = None
     auroc_change: Optional[float] = None
     agreement: Optional[Comparison] = None
+    submitted: Optional[SubmittedQuality] = None
 
     @property
     def engine(self) -> EngineBenchmark:
@@ -73,7 +76,8 @@ class Entry:
     @property
     def image_auroc(self) -> Optional[float]:
         """Image AUROC, 0 to 1; None without an evaluation."""
-        return None if self.quality is None else self.quality.image_auroc
+        quality = self.quality or self.submitted
+        return None if quality is None else quality.image_auroc
 
     @property
     def energy(self) -> Optional[Energy]:

@@ -25,6 +25,7 @@ from adq_edge.report.tables import (
     headline,
     quality,
     stress,
+    submissions,
 )
 
 _GENERATOR = b'<meta name="generator" content="adq-edge'
@@ -54,8 +55,8 @@ def report(
     """Write a report of result files, which are merged by the engine's SHA-256 and grouped by machine.
 
     Args:
-        paths: result files of `bench`, `eval`, `compare`, `analyze`, `stress`, `bench --estimate`, and
-            folders of them; `benchmarks/results` by default.
+        paths: result files of `bench`, `eval`, `compare`, `analyze`, `stress`, `bench --estimate`, files of
+            `bench --submit`, and folders of them; `benchmarks/results` by default.
         output: `.html` for the page, `.md` for its tables as Markdown, `.csv` for its headline table with a
             line per engine; a name without a suffix for a folder with the page, the Markdown and every table
             as CSV.
@@ -119,6 +120,7 @@ def _all_tables(collection: Collection, devices: Sequence[Device]) -> List[Table
         estimate.estimates_table(collection.estimates),
         analysis.costs_table(collection.analyses),
         stress.stress_table(collection.stresses),
+        submissions.submissions_table(entries),
         environment.environment_table(devices),
         environment.sources_table(collection),
     ]

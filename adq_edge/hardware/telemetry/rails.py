@@ -26,7 +26,7 @@ _MIN_SECONDS = 0.005
 # - AGX Xavier: its monitors measure parallel rails (Jetson AGX Xavier Series Product Design Guide, 5.6.2).
 #   AGX Orin: the rails of its first monitor. VDDQ_VDD2_1V8AO on the second is fed by VIN_SYS_5V0 and would
 #   count twice.
-_INPUTS = (
+INPUT_RAILS = (
     ("VDD_IN",),
     ("POM_5V_IN",),
     ("VIN",),
@@ -123,7 +123,7 @@ def input_rails(names: Sequence[str], on_gpu: bool = False) -> Tuple[str, ...]:
         on_gpu: whether a GPU computes. The board's input feeds a Jetson's GPU; the graphics card of a PC
             has no rail here.
     """
-    for group in _INPUTS:
+    for group in INPUT_RAILS:
         if all(rail in names for rail in group):
             return group
     return () if on_gpu else tuple(sorted(name for name in names if name.startswith("package-")))

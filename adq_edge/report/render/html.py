@@ -173,6 +173,7 @@ def _sections(
     yield speed("throughput", "Throughput", charts.throughput_charts(devices))
     yield speed("memory", "Memory", charts.memory_charts(devices))
     yield speed("energy", "Power, temperature and clocks", charts.recording_charts(devices))
+    yield section("submissions", "Boards that others measured", (), ["submissions"])
     yield section("estimates", "Estimated, not measured", estimates, ["estimates"])
     layers, drawn = tuple(map(layer_table, collection.analyses)), charts.analysis_charts(collection.analyses)
     yield Section("analysis", "What the quantization of each layer costs", tuple(drawn), folded=layers)

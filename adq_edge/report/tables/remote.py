@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from adq_edge.benchmark.results import BenchmarkReport
 from adq_edge.evaluation.evaluate import Evaluation
 from adq_edge.hardware.doctor import Diagnosis
+from adq_edge.hardware.jetson import Jetson
 from adq_edge.remote.bench import BoardResult
 from adq_edge.report.table import Table
 from adq_edge.report.tables.bench import bench_tables
@@ -45,6 +46,16 @@ def board_lines(result: BoardResult) -> Iterator[str]:
     if result.problem is None:
         remove = f"ssh {shlex.quote(result.host)} rm -rf .cache/adq-edge"
         yield f"{result.host}: nothing runs there any more; adq-edge stays for the next time, or: {remove}"
+
+
+def board_jetson(result: BoardResult) -> Optional[Jetson]:
+    """Return the Jetson that a board's diagnosis describes; None for another board or without a diagnosis.
+
+    Raises:
+        ResultError: the diagnosis is of another release of adq-edge.
+        StorageError: the diagnosis cannot be read.
+    """
+    return None if result.diagnosis is None else Diagnosis.read(result.diagnosis).inventory.jetson
 
 
 def board_document(result: BoardResult) -> Dict[str, Any]:
