@@ -64,7 +64,7 @@ def _places(editor: GraphEditor) -> Dict[str, int]:
 
 
 def _round_group(editor: GraphEditor, tensors: List[str], scales: List[np.ndarray]) -> None:
-    """Stack tensors, multiplied so that one grid rounds them as their own did, and round them."""
+    """Stack tensors, multiplied so that the common grid rounds each as its own grid did, and round them."""
     stem = f"{tensors[0]}.joint"
     first = _roundings(editor, tensors[0])[0]
     common = 2 * max(scales)

@@ -57,7 +57,7 @@ def merge_twin_convolutions(editor: GraphEditor, context: PassContext) -> None:
 
 
 def read_values(index: GraphIndex, tensor: str) -> Tuple[object, ...]:
-    """Return what a tensor holds: itself, or the rounded values of another tensor."""
+    """Return a key of a tensor's values; Q/DQ pairs that round one tensor to one grid have the same key."""
     made = index.producers.get(tensor)
     rounded = None if made is None else index.producers.get(made.input[0])
     if made is None or rounded is None or (rounded.op_type, made.op_type) != _PAIR:
