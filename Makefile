@@ -16,7 +16,7 @@ RTX := $(shell uname -sm | grep -qx 'Linux x86_64' && echo ,rtx)
 PYTHON38 ?= python3.8
 DEVICE := .venv-device
 
-.PHONY: venv dev demo test quick gpu test-device lint docs docs-examples notebooks wheels fuzz kill clean
+.PHONY: venv dev demo test quick gpu test-device test-arm lint docs docs-examples notebooks wheels fuzz kill clean
 
 # A stamp for each choice of extras. An environment of developers serves each.
 comma := ,
@@ -73,11 +73,11 @@ endef
 
 # make test               everything that needs no GPU
 test: dev
-	$(call run_tests,not gpu)
+	$(call run_tests,not gpu and not arm)
 
 # make quick              without the slow files that tests/conftest.py names
 quick: dev
-	$(call run_tests,not gpu and not slow)
+	$(call run_tests,not gpu and not arm and not slow)
 
 # make gpu                on a machine with an NVIDIA GPU or on a Jetson: at most 12 minutes; a report at the end
 gpu:
@@ -94,7 +94,14 @@ test-device:
 	$(DEVICE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		'.[serve,station]' hypothesis pytest scikit-learn setuptools
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; \
-	ADQ_EDGE_TEST_SHARED="$$shared" PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu'
+	ADQ_EDGE_TEST_SHARED="$$shared" PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu and not arm'
+
+# make test-arm           the device half on emulated Arm: two systems of real aarch64 wheels; about 6 minutes, and
+#                         1 minute of set-up once (tools/arm; ADQ_EDGE_ARM_CACHE names the folder of the systems)
+test-arm: dev
+	$(RUN)/python -m tools.arm
+	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; export ADQ_EDGE_TEST_SHARED="$$shared"; \
+	printf '%s\n' current jetpack5 | xargs -P 2 -I @ $(RUN)/python -m pytest -q -m arm -k @ tests/arm
 
 lint: dev
 	$(RUN)/ruff check .

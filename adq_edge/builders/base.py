@@ -47,10 +47,12 @@ class BuildResult(NamedTuple):
     Attributes:
         operators: number of operators that the runtime executes, by the runtime's operator names.
         details: TensorRT details; None for other engines.
+        notes: what the user should know about the engine, one sentence each.
     """
 
     operators: Dict[str, int]
     details: Optional[TensorRTDetails] = None
+    notes: Tuple[str, ...] = ()
 
 
 class EngineBuilder(abc.ABC):

@@ -50,8 +50,8 @@ class BuiltEngine(NamedTuple):
         path: the engine file.
         sidecar: its sidecar.
         plan: its precision plan; None if all layers are of one precision.
-        notes: whether its precision differs from the one asked for, and what has become of its products, one
-            sentence each.
+        notes: whether its precision differs from the one asked for, whether another runtime suits it better,
+            and what has become of its products, one sentence each.
     """
 
     path: Path
@@ -198,7 +198,8 @@ def build_engine(
             notes, problem = fit_staged(staged, path, sidecar, fit, options.threads)
     if problem is not None:
         raise problem
-    return BuiltEngine(path, sidecar, chosen, (*changes, *(notes or describe_products(path, sidecar))))
+    products = notes or describe_products(path, sidecar)
+    return BuiltEngine(path, sidecar, chosen, (*changes, *result.notes, *products))
 
 
 def _prune(model: FloatModel) -> FloatModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
+from typing import Mapping, Optional, Tuple
 
 import onnx
 
@@ -14,7 +14,7 @@ from adq_edge.core.errors import BuildError
 from adq_edge.core.files import temporary_folder
 from adq_edge.core.options import Device, Precision, Sparsity
 from adq_edge.core.plugins import import_attribute
-from adq_edge.core.runtimes import OPENVINO, TENSORRT_EMULATION, Runtime
+from adq_edge.core.runtimes import ONNXRUNTIME, OPENVINO, TENSORRT_EMULATION, Runtime
 from adq_edge.hardware.bfloat16 import why_no_bfloat16
 from adq_edge.quantization.dynamic_ranges import float32_nodes
 from adq_edge.quantization.float_model import FloatModel
@@ -28,6 +28,9 @@ _ALWAYS_BFLOAT16 = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul
 """Operators that OpenVINO computes in bfloat16 behind the last convolution too."""
 
 _EMULATE = f"To measure what it would cost, add --runtime {TENSORRT_EMULATION.name}"
+
+_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+"""OpenVINO's operators that multiply by weights."""
 
 
 class CpuEngineBuilder(EngineBuilder):
@@ -72,7 +75,10 @@ class CpuEngineBuilder(EngineBuilder):
     def build(self, inputs: BuildInputs, path: Path) -> BuildResult:
         """Write the ONNX file and load it."""
         with self._write_and_open(inputs, path) as engine:
-            return BuildResult(engine.operators())
+            operators = engine.operators()
+        if inputs.precision is not Precision.INT8 or inputs.float_layers or self.runtime is not OPENVINO:
+            return BuildResult(operators)
+        return BuildResult(operators, notes=describe_openvino_kernels(operators))
 
     def open_candidate(self, inputs: BuildInputs) -> Engine:
         """Open the engine that `build` would write, in its runtime."""
@@ -103,6 +109,19 @@ class CpuEngineBuilder(EngineBuilder):
             region=calibrated.float_model.region,
         )
         return run_passes(calibrated.float_model.proto, passes, context)
+
+
+def describe_openvino_kernels(operators: Mapping[str, int]) -> Tuple[str, ...]:
+    """Return a note if OpenVINO computes no layer of an INT8 engine in integers, as on Arm; else nothing.
+
+    Args:
+        operators: number of operators of the engine, by `type:precision`.
+    """
+    kinds = (name.partition(":") for name in operators)
+    if any(layer in _LAYERS and precision in ("i8", "u8") for layer, _, precision in kinds):
+        return ()
+    what = f"{OPENVINO.label} computes no layer of this INT8 engine in integers on this processor"
+    return (f"{what}; {ONNXRUNTIME.label} does. Build it with --runtime {ONNXRUNTIME.name}",)
 
 
 def check_float_scoring(graph: onnx.ModelProto, model: FloatModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any, Callable, List
@@ -14,6 +15,7 @@ import pytest
 import adq_edge
 from adq_edge.artifacts.sidecar import read_sidecar, sidecar_path
 from adq_edge.builders.build import build
+from adq_edge.builders.cpu import describe_openvino_kernels
 from adq_edge.builders.output import check_suffix
 from adq_edge.core.errors import (
     BuildError,
@@ -71,6 +73,16 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
     np.testing.assert_allclose(
         one_by_one, output.scores, rtol=1e-4 if precision is not Precision.INT8 else 0.02
     )
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenVINO has integer layers on x86 only")
+def test_note_names_onnxruntime_where_openvino_computes_no_layer_in_integers(engines):
+    pytest.importorskip("openvino")
+    with load_engine(engines[Precision.INT8], runtime="openvino", threads=1) as engine:
+        operators = engine.operators()
+    assert describe_openvino_kernels(operators) == ()
+    (note,) = describe_openvino_kernels({name.rpartition(":")[0] + ":f32": 1 for name in operators})
+    assert note.endswith("ONNX Runtime does. Build it with --runtime onnxruntime")
 
 
 @pytest.mark.parametrize(("kind", "searches"), [("bundle", 2), ("tiny_bundle", 3)])
