@@ -81,7 +81,7 @@ def parse_table(kind: Type[Options], values: Mapping[str, Any], place: Place) ->
             raise StationError(f"lacks the key {name!r}", where=str(place), fix=f"Add {name} = ...")
     hints = get_type_hints(kind)
     try:
-        options = kind(**{name: _convert(name, values[name], hints[name], place) for name in values})
+        options = kind(**{name: _value(fields[name], values[name], hints[name], place) for name in values})
         locate = getattr(options, "located_in", None)
         if locate is not None:
             options = locate(place.folder)
@@ -91,6 +91,14 @@ def parse_table(kind: Type[Options], values: Mapping[str, Any], place: Place) ->
     except ValueError as error:
         raise StationError(str(error), where=str(place), fix="Correct it") from None
     return options
+
+
+def _value(field: Any, value: Any, hint: Any, place: Place) -> Any:
+    """Return the value of a field; a message about a secret, which is not in its repr, does not show it."""
+    try:
+        return _convert(field.name, value, hint, place)
+    except ValueError as error:
+        raise error if field.repr else ValueError(str(error).partition(":")[0]) from None
 
 
 def reject_unknown(values: Iterable[str], known: Iterable[str], place: Place) -> None:

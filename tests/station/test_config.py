@@ -154,6 +154,14 @@ MISTAKES = {
         document(engines={"e": {"file": "x", "runtime": "onnx"}}),
         ["[engines.e]", "runtime is 'onnx', not one of onnxruntime, openvino"],
     ),
+    "a secret": (
+        document(sinks={"x": {"type": "webhook", "url": "http://a/", "secret": 12345}}),
+        ["[sinks.x]: secret is not a text. Correct it."],
+    ),
+    "a header": (
+        document(sinks={"x": {"type": "webhook", "url": "http://a/", "headers": {"X-Key": 12345}}}),
+        ["[sinks.x]: headers.X-Key is not a text. Correct it."],
+    ),
     "a rate": (
         document(engines={"e": {"file": "x", "false_rejects": "many"}}),
         ["false_rejects: 'many' is not a share"],

@@ -33,8 +33,18 @@ class MqttSourceOptions(BrokerOptions):
     def check(self) -> None:
         """Raise a ValueError if a value is impossible."""
         super().check()
-        if not self.topic or "\0" in self.topic:
-            raise ValueError(f"topic is {quoted(self.topic)}, not a topic such as 'line1/trigger'")
+        if not _is_filter(self.topic):
+            raise ValueError(
+                f"topic is {quoted(self.topic)}, not a topic such as 'line1/trigger' or 'line1/#'"
+            )
+
+
+def _is_filter(topic: str) -> bool:
+    """Return True for a topic of MQTT; a wildcard stands alone between two slashes, `#` at the end."""
+    *levels, last = topic.split("/")
+    has_wildcards = any("#" in level or ("+" in level and level != "+") for level in levels)
+    is_last = last in ("+", "#") or not set(last) & set("+#")
+    return bool(topic) and "\0" not in topic and not has_wildcards and is_last
 
 
 class MqttSource(Source):

@@ -101,6 +101,12 @@ def test_an_image_that_comes_again_after_a_lost_connection_is_judged_once(tmp_pa
         assert "the broker is gone" in str(intake.problems)
 
 
-def test_no_topic_is_refused() -> None:
-    with pytest.raises(AdqError, match="topic is '', not a topic such as 'line1/trigger'"):
-        source_of(1883, topic="")
+@pytest.mark.parametrize("topic", ["", "a/#/b", "a#", "a/b+", "+a/b", "a\0"])
+def test_impossible_topic_is_refused(topic: str) -> None:
+    with pytest.raises(AdqError, match=r"topic is .*, not a topic such as 'line1/trigger'"):
+        source_of(1883, topic=topic)
+
+
+@pytest.mark.parametrize("topic", ["#", "+", "a/+/b", "a/#", "/a", "a/"])
+def test_topic_with_wildcards_is_taken(topic: str) -> None:
+    assert source_of(1883, topic=topic).options.topic == topic
