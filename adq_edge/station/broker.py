@@ -92,7 +92,7 @@ class BrokerOptions:
         return f"{'mqtts' if self.is_encrypted else 'mqtt'}://{host}:{port}"
 
     def claims(self) -> Sequence[str]:
-        """Return the client's identifier, if the station file names one: a broker has it once."""
+        """Return the client's identifier, if it is named: a broker takes one client with it."""
         return [] if self.client_id is None else [f"client_id {quoted(self.client_id)} at {self.url}"]
 
     def read_password(self) -> Optional[str]:

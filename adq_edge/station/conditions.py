@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import threading
 import time
 from typing import Callable, Dict, List, Optional, Tuple
@@ -24,6 +25,13 @@ class Condition:
     at: float
 
 
+_NUMBER = re.compile(r"\d[\d.,:]*")
+
+
+def _without_numbers(problem: Optional[str]) -> Optional[str]:
+    return None if problem is None else _NUMBER.sub("#", problem)
+
+
 Listener = Callable[[Condition], None]
 
 
@@ -38,6 +46,10 @@ class Conditions:
     def report(self, subject: str, problem: Optional[str]) -> None:
         """Set the problem of a subject; None ends it. Listeners are called at a change only.
 
+        A problem whose numbers alone differ, such as `5 images are equal` after `4 images are equal`, is the
+        same one: it is shown with the new numbers, and began when it did. Else each image would be a line of
+        the log.
+
         Args:
             subject: what has the problem.
             problem: the problem in one line.
@@ -45,11 +57,12 @@ class Conditions:
         change = Condition(subject, problem, time.time())
         with self._lock:
             before = self._current.get(subject)
-            if (None if before is None else before.problem) == problem:
+            if _without_numbers(before.problem if before else None) == _without_numbers(problem):
+                if before is not None:
+                    self._current[subject] = dataclasses.replace(before, problem=problem)
                 return
-            if problem is None:
-                del self._current[subject]
-            else:
+            self._current.pop(subject, None)
+            if problem is not None:
                 self._current[subject] = change
             listeners = tuple(self._listeners)
         for listener in listeners:

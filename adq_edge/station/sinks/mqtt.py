@@ -65,7 +65,7 @@ class MqttSink(Sink):
             broker.close()
 
     def claims(self) -> Sequence[str]:
-        """Return the client's identifier: a broker lets one client have it."""
+        """Return the client's identifier: a broker takes one client with it."""
         return self.options.claims()
 
     def attach(self, station: StationView) -> None:

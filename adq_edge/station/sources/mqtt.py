@@ -72,7 +72,7 @@ class MqttSource(Source):
             broker.close()
 
     def claims(self) -> Sequence[str]:
-        """Return the client's identifier: a broker lets one client have it."""
+        """Return the client's identifier: a broker takes one client with it."""
         return self.options.claims()
 
     def run(self, intake: Intake) -> None:
