@@ -145,12 +145,25 @@ def find_runtime(name: str) -> Runtime:
     return found
 
 
+TELEMETRY = "openvino_telemetry"
+
+
+def refuse_telemetry() -> None:
+    """Let OpenVINO send no usage data.
+
+    Its import would fork this process and call a server on the internet. In a plant without internet, the end
+    of this process then waits for that call. OpenVINO works as well without this package.
+    """
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]  # an import of it fails then
+
+
 def load_library(runtime: Runtime) -> Any:
     """Import the library of a runtime and return its module.
 
     Raises:
         MissingDependencyError: the library is not installed or cannot be loaded.
     """
+    refuse_telemetry()
     if runtime is ONNXRUNTIME and _ends_the_process():
         what = f"{runtime.label} 1.19 or earlier cannot start on Arm where /sys is hidden"
         raise MissingDependencyError(what, fix="Start the container with docker run -v /sys:/sys:ro")

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
+from adq_edge.core.runtimes import TELEMETRY
 from adq_edge.hardware.commands import Runner, run_command
 from adq_edge.hardware.dpkg import debian_packages
 
@@ -153,7 +154,8 @@ def _folder(module: str) -> Optional[Path]:
 def _load(module: str, run: Runner) -> _Loading:
     """Import a module in a separate process."""
     # Remove the current folder from the path: it may contain a folder with the library's name.
-    code = f"import sys; del sys.path[0]; import {module} as m; print(getattr(m, '__version__', ''))"
+    ready = f"import sys; del sys.path[0]; sys.modules['{TELEMETRY}'] = None"
+    code = f"{ready}; import {module} as m; print(getattr(m, '__version__', ''))"
     answer = run([sys.executable, "-c", code])
     if answer.is_shortage:
         return _Loading(unchecked=f"not checked, its import {answer.problem}")

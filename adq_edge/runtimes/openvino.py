@@ -16,16 +16,19 @@ import threading
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence
 
 import numpy as np
-import openvino
 
 from adq_edge.artifacts.sidecar import Sidecar
 from adq_edge.core.errors import EngineError
 from adq_edge.core.limits import runtime_threads
 from adq_edge.core.options import Precision
+from adq_edge.core.runtimes import refuse_telemetry
 from adq_edge.hardware.bfloat16 import BUILD_WITHOUT_BFLOAT16, why_no_bfloat16
 from adq_edge.runtimes.allocator import keep_large_blocks
 from adq_edge.runtimes.base import Output
 from adq_edge.runtimes.cpu import OnnxEngine, Stream
+
+refuse_telemetry()
+import openvino  # noqa: E402
 
 # OpenVINO prepares its use of numpy at the first call of this. Two threads whose first calls met blocked each
 # other, and with them the whole process.

@@ -21,6 +21,20 @@ from adq_edge.runtimes.registry import load_engine
 from factories.tiny_engine import SIZE, make_model, write_engine, write_file
 
 
+def test_import_sends_no_usage_data_and_starts_no_process(tmp_path: Path):
+    code = (
+        "import adq_edge.runtimes.openvino, multiprocessing, sys, threading, time\n"
+        "time.sleep(0.2)  # a thread of the package would start the process\n"
+        "assert not multiprocessing.active_children()\n"
+        "assert [one.name for one in threading.enumerate()] == ['MainThread']\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("CI", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()  # its identifier of this user
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> List[Tuple[int, int]]:
     """Return a list that receives the (streams, batch size) of each compilation."""
