@@ -123,7 +123,12 @@ def test_diagnosis_of_a_complete_xavier_nx(tmp_path: Path):
             ORIN_NANO_JETPACK_7,
             {"name": "Orin", "compute_capability": "8.7", "memory_mb": 7619.0},
             "10.16.2.10",
-            ("L4T 39.2.1, JetPack 7.2.1", "MAXN_SUPER (mode 2)", "locked; GPU 1020 MHz", "nothing"),
+            (
+                "L4T 39.2.1, JetPack 7.2.1",
+                "MAXN_SUPER (mode 2)",
+                "locked; GPU 1020 MHz",
+                "No problem was found.",
+            ),
         ),
     ],
     ids=["Thor", "Orin Nano"],

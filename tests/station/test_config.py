@@ -339,6 +339,15 @@ def test_replay_judges_each_recorded_image_once_and_keeps_no_store(place: Path):
     (place / "log.jsonl").unlink()
 
 
+@needs_toml
+def test_station_without_sinks_is_told_where_its_verdicts_stay(place: Path):
+    (place / "alone.toml").write_text(GOOD.partition("[sinks.log]")[0])
+    done = run_cli("run", "alone.toml", "--replay", "inbox", "--speed", "0", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "note: there are no sinks: verdicts stay in the store. Add [sinks.NAME]" in done.stderr
+    (place / "alone.toml").unlink()
+
+
 def test_first_look_needs_a_source_that_is_there(place: Path):
     engine = "engines/parts.onnx"
     cases = {
