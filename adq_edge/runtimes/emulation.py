@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnxruntime
 
-from adq_edge.core.options import Target
+from adq_edge.core.options import Precision, Target
 from adq_edge.core.runtimes import TENSORRT_EMULATION
 from adq_edge.runtimes.onnxruntime import OnnxRuntimeEngine
 
@@ -24,4 +24,7 @@ class EmulatedEngine(OnnxRuntimeEngine):
     def _options(self) -> onnxruntime.SessionOptions:
         options = super()._options()
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if self.sidecar.precision is Precision.FP8:
+            # ONNX Runtime takes zeros of FP8 for the lowest integer and removes each ReLU before them.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return options

@@ -8,6 +8,7 @@ from typing import Dict
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
@@ -28,6 +29,7 @@ from adq_edge.quantization.passes.emulated_float16 import emulate_float16
 from adq_edge.quantization.passes.frame import run_passes
 from adq_edge.runtimes.registry import load_engine
 from factories.command_line import run_cli
+from factories.images import SIZE
 
 EMULATION = "tensorrt-emulation"
 KINDS = {
@@ -113,6 +115,20 @@ def test_emulated_engine_computes_the_graph_that_tensorrt_gets(emulated, narrow_
     graph = make_graph(inputs, Route.TYPED).model
     emulation = run_passes(graph, (emulate_float16,))
     assert emulation.SerializeToString() == emulated["fp8"].read_bytes()
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_optimizations_of_onnx_runtime_change_no_result(emulated, name: str):
+    """ONNX Runtime removed each ReLU before an FP8 pair."""
+    images = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+    plain = onnxruntime.SessionOptions()
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(emulated[name].read_bytes(), plain)
+    (expected,) = session.run(["anomaly_map"], {"image": images})
+    with load_engine(emulated[name], threads=1) as engine:
+        actual = engine.run(images).maps
+    error = float(((actual - expected) ** 2).sum() / (expected**2).sum())
+    assert error < 1e-3
 
 
 def test_eval_stores_a_threshold_of_the_emulated_engine(emulated, dataset, tmp_path):
