@@ -29,7 +29,7 @@ _ALWAYS_BFLOAT16 = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul
 
 _EMULATE = f"To measure what it would cost, add --runtime {TENSORRT_EMULATION.name}"
 
-_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected"})
 """OpenVINO's operators that multiply by weights."""
 
 
@@ -112,16 +112,18 @@ class CpuEngineBuilder(EngineBuilder):
 
 
 def describe_openvino_kernels(operators: Mapping[str, int]) -> Tuple[str, ...]:
-    """Return a note if OpenVINO computes no layer of an INT8 engine in integers, as on Arm; else nothing.
+    """Return a note if OpenVINO computes most layers of an INT8 engine in float, as on Arm; else nothing.
 
     Args:
         operators: number of operators of the engine, by `type:precision`.
     """
-    kinds = (name.partition(":") for name in operators)
-    if any(layer in _LAYERS and precision in ("i8", "u8") for layer, _, precision in kinds):
+    kinds = ((*name.partition(":"), count) for name, count in operators.items())
+    layers = [(precision, count) for layer, _, precision, count in kinds if layer in _LAYERS]
+    integer, total = sum(n for kind, n in layers if kind in ("i8", "u8")), sum(n for _, n in layers)
+    if 2 * integer >= total:
         return ()
-    what = f"{OPENVINO.label} computes no layer of this INT8 engine in integers on this processor"
-    return (f"{what}; {ONNXRUNTIME.label} does. Build it with --runtime {ONNXRUNTIME.name}",)
+    what = f"{OPENVINO.label} computes {integer} of {total} layers of this INT8 engine in integers here"
+    return (f"{what}. {ONNXRUNTIME.label} may be faster: build it with --runtime {ONNXRUNTIME.name}",)
 
 
 def check_float_scoring(graph: onnx.ModelProto, model: FloatModel) -> None:

@@ -96,7 +96,9 @@ def _cpu_capability(inventory: Inventory, runtime: Runtime) -> Capability:
     version = inventory.library(runtime.name).version
     name, reason = f"CPU engines, {runtime.label}", f"{runtime.name} {version}"
     if runtime is OPENVINO and cpu_target(inventory.environment.architecture) is Target.ARM:
-        reason += f"; on Arm it computes INT8 engines in float: prefer {ONNXRUNTIME.label} for them"
+        reason += (
+            f"; on Arm it computes most layers of INT8 engines in float: prefer {ONNXRUNTIME.label} for them"
+        )
     return _capability(name, next(problems, None), reason, next(_unchecked_libraries(*libraries), None))
 
 

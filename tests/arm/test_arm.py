@@ -132,7 +132,7 @@ def test_engine_computes_28_convolutions_in_integers(board: Board):
     operators = sidecar["operators"]
     assert sidecar["machine"] == "aarch64"
     assert (operators["QLinearConv"], operators["QLinearAdd"]) == (28, 10)
-    # of the image, one per network; ONNX Runtime 1.19 fuses its ReLU
+    # of the image, one per network; fused with its ReLU
     assert operators.get("Conv", 0) + operators.get("FusedConv", 0) == 2
 
 
@@ -169,12 +169,12 @@ def test_verbs_run_one_after_the_other(board: Board):
     assert [one["name"] for one in benchmark["engines"]] == ["engine"]
 
 
-def test_openvino_without_integer_layers_keeps_the_maps(board: Board):
+def test_openvino_with_most_layers_in_float_keeps_the_maps(board: Board):
     if not any(wheel.startswith("openvino==") for wheel in board.system.pinned_wheels()):
         pytest.skip("no OpenVINO for this system")
     options = ("--int8", "--runtime", "openvino", "--calib-data", "parts", "--samples", "2")
     said = board.python("-m", "adq_edge", "build", "bundle", *options, "--output", "openvino.onnx")
-    assert "ONNX Runtime does. Build it with --runtime onnxruntime" in " ".join(said.split())
+    assert "layers of this INT8 engine in integers here. ONNX Runtime may be faster" in said
     expected = board.maps("engine.onnx", "onnxruntime", NO_DOT_PRODUCT)
     assert snr_db(expected, board.maps("openvino.onnx", "openvino", NO_DOT_PRODUCT)) > 20
 

@@ -76,13 +76,15 @@ def test_engines_agree_with_the_float_model(engines, bundle, dataset: Path, prec
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenVINO has integer layers on x86 only")
-def test_note_names_onnxruntime_where_openvino_computes_no_layer_in_integers(engines):
+def test_note_names_onnxruntime_where_openvino_computes_most_layers_in_float(engines):
     pytest.importorskip("openvino")
     with load_engine(engines[Precision.INT8], runtime="openvino", threads=1) as engine:
         operators = engine.operators()
     assert describe_openvino_kernels(operators) == ()
-    (note,) = describe_openvino_kernels({name.rpartition(":")[0] + ":f32": 1 for name in operators})
-    assert note.endswith("ONNX Runtime does. Build it with --runtime onnxruntime")
+    on_arm = {"Convolution:f32": 22, "Convolution:i8": 8, "MatMul:f32": 9, "Subgraph:i8": 11}
+    (note,) = describe_openvino_kernels(on_arm)  # as OpenVINO 2026.4 counted them on emulated Arm
+    assert "computes 8 of 30 layers" in note
+    assert note.endswith("build it with --runtime onnxruntime")
 
 
 @pytest.mark.parametrize(("kind", "searches"), [("bundle", 2), ("tiny_bundle", 3)])
