@@ -6,7 +6,8 @@ ENGINE has products (`adq-edge fit`). First an inspection alone and one through 
 image at a time. Then triggers come at a steady pace, 80 % of the rate that the station reaches with a full
 queue and all sinks, for `--minutes` (60 for the published soak). The sinks are a file of JSON lines, MQTT and
 a webhook. A real mosquitto and a real HTTP server receive; each goes away and comes back 100 times. The
-deadline is three times the median latency of the first part.
+deadline is three times the median latency of the first part. Before it, triggers come at 1.5 times the rate
+of the station, to see how many results it still has in time.
 Writes benchmarks/published/NAME.json and .md. Needs mosquitto.
 """
 
@@ -43,6 +44,7 @@ OUTAGES = 100
 _QUEUE = 64
 _NAME = "benchmark"
 _TOPIC = f"adq-edge/{_NAME}/line/verdict"
+_OVERLOAD, _OVERLOAD_S = 1.5, 10.0
 _SETTLED = 0.1
 """Share of the soak after which the memory is read for the first time."""
 
@@ -131,6 +133,15 @@ def _judge_queue(station: Station, image: np.ndarray) -> None:
         ticket.decided.result()
 
 
+def measure_overload(setup: Setup, image: np.ndarray, rate: float, deadline_ms: float) -> Dict[str, float]:
+    """Return the results per second if triggers come at `rate` per second, more than the engine can score."""
+    with tempfile.TemporaryDirectory() as name, Station(setup.config(Path(name), deadline_ms)) as station:
+        latencies = np.full(int(rate * _OVERLOAD_S), np.nan)
+        _trigger_steadily(station, image, rate, latencies, [])
+        missed = station.snapshot().missed
+    return {"overload_per_s": rate, "results_at_overload_per_s": (len(latencies) - missed) / _OVERLOAD_S}
+
+
 def soak(setup: Setup, image: np.ndarray, rate: float, seconds: float, deadline_ms: float) -> Dict[str, Any]:
     """Return the figures of a steady load: lost verdicts, latencies in ms, memory in MB."""
     latencies = np.full(int(rate * seconds), np.nan)  # written now, so that the memory does not grow by it
@@ -213,8 +224,9 @@ def main() -> None:
     rates = measure_rates(setup, image, max(1, asked.rounds // 10))
     deadline_ms = DEADLINE_MEDIANS * overhead["station_p50_ms"]
     rate = SHARE * rates["station_with_peers_per_s"]
+    overload = measure_overload(setup, image, _OVERLOAD * rates["station_per_s"], deadline_ms)
     found = soak(setup, image, rate, 60.0 * asked.minutes, deadline_ms)
-    figures: Dict[str, Any] = {**overhead, **rates, **found}
+    figures: Dict[str, Any] = {**overhead, **rates, **overload, **found}
     publish(
         asked.name,
         "The station under load",

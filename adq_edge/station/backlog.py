@@ -94,6 +94,11 @@ class Backlog:
         with self._changed:
             return len(self._queues[source])
 
+    def is_waiting(self) -> bool:
+        """Return True if a job of any source waits."""
+        with self._changed:
+            return any(self._queues.values())
+
     def close(self) -> None:
         """Accept no more jobs; those that wait are still taken."""
         with self._changed:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import re
 import statistics
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List, Match, Optional, Tuple
+from typing import Callable, Deque, Iterator, List, Match, Optional, Tuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from adq_edge.core.files import storage_errors
 from adq_edge.core.images.imaging import resize_image
 from adq_edge.core.limits import requested_threads, usable_cpus
 from adq_edge.decision.inspector import Inspection, Inspector, load_inspector
+from adq_edge.runtimes.base import Output
 from adq_edge.station.conditions import Conditions
 from adq_edge.station.options import EngineOptions
 
@@ -28,6 +30,7 @@ _STEADY = 1.1
 _OPTION = re.compile(r"--(false-rejects|min-area|runtime|threads)\b")
 _ORIGINS = (FileKind.BUNDLE, FileKind.MODEL, FileKind.MANIFEST, FileKind.CHECKPOINT, FileKind.RANGES)
 """The kinds of files that an engine is made from."""
+_RECENT = 5
 _FAILURES = 3
 """Failures in a row after which the engine is loaded again."""
 
@@ -91,6 +94,10 @@ def _threads(options: EngineOptions) -> Optional[int]:
     return max(1, (requested_threads() or usable_cpus()) // options.streams)
 
 
+class TooLateError(Exception):
+    """An image was not scored: its result would come after its deadline, and others are waiting."""
+
+
 class StationEngine:
     """An engine that any number of threads may call; `streams` images are scored at the same time.
 
@@ -108,7 +115,8 @@ class StationEngine:
         self.inspector = open_inspector(options)
         self._gate = threading.BoundedSemaphore(options.streams)
         self._lock = threading.Lock()
-        self._failures = 0
+        self._failures = self._waiting = 0
+        self._recent_ms: Deque[float] = collections.deque(maxlen=_RECENT)
 
     def index_of(self, product: Optional[str]) -> Optional[int]:
         """Return the position of a product; None if it is to be recognized.
@@ -135,24 +143,56 @@ class StationEngine:
             times.append(1000.0 * (time.monotonic() - started))
         self.image_ms = statistics.median(times[-_WARM_UPS:])
 
-    def inspect(self, pixels: np.ndarray, name: str, index: Optional[int]) -> Inspection:
+    def inspect(
+        self,
+        pixels: np.ndarray,
+        name: str,
+        index: Optional[int],
+        is_late: Callable[[float, bool], bool] = lambda ms, others_wait: False,
+    ) -> Inspection:
         """Inspect a uint8 `[H, W, 3]` RGB image of the product at `index`; None recognizes it.
+
+        Args:
+            pixels: the image.
+            name: its name.
+            index: position of the product.
+            is_late: called before the image is scored, with the least time that it takes in ms, and True if
+                another image waits for the engine; it returns True if the image is not worth that time.
 
         Raises:
             EngineError: the runtime cannot run the engine.
+            TooLateError: `is_late` returned True.
         """
         inspector = self.inspector
         batch = resize_image(pixels, inspector.engine.sidecar.image_size)[np.newaxis]
-        try:
-            with self._gate:
-                output = inspector.engine.run(batch)
-        except BaseException:
-            self._count_failure(inspector)
-            raise
+        with self._turn():
+            if is_late(min(self._recent_ms, default=0.0), self._waiting > 0):
+                raise TooLateError
+            output = self._score(inspector, batch)
         if self._failures:
             self._failures = 0
             self._conditions.report(f"engine {self.name}", None)
         return inspector.judge(output, batch, (pixels.shape[0], pixels.shape[1]), name, index)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until fewer than `streams` images are being scored."""
+        with self._lock:
+            self._waiting += 1
+        with self._gate:
+            with self._lock:
+                self._waiting -= 1
+            yield
+
+    def _score(self, inspector: Inspector, batch: np.ndarray) -> Output:
+        started = time.monotonic()
+        try:
+            output = inspector.engine.run(batch)
+        except BaseException:
+            self._count_failure(inspector)
+            raise
+        self._recent_ms.append(1000.0 * (time.monotonic() - started))
+        return output
 
     def _count_failure(self, inspector: Inspector) -> None:
         """Count a failure; after a few in a row, load the engine again."""

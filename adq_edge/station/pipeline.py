@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
@@ -18,7 +19,7 @@ from adq_edge.station.backlog import Backlog
 from adq_edge.station.conditions import Conditions
 from adq_edge.station.config import SourceEntry
 from adq_edge.station.deadline import DeadlineWatcher, margin
-from adq_edge.station.engines import StationEngine
+from adq_edge.station.engines import StationEngine, TooLateError
 from adq_edge.station.events import Decided, Frame, Image, Ticket, Trigger
 from adq_edge.station.jobs import Cause, Job
 from adq_edge.station.order import Reorder
@@ -173,12 +174,27 @@ class Pipeline:
             return
         try:
             product = trigger.product or self._lanes[frame.source].entry.options.product
-            inspection = engine.inspect(pixels, frame.name, engine.index_of(product))
+            inspection = engine.inspect(
+                pixels, frame.name, engine.index_of(product), functools.partial(self._is_late, job, frame)
+            )
+        except TooLateError:  # it gets its verdict at its deadline
+            return
         except AdqError as error:
             self._reject(job, str(error), Cause.FAILED, pixels)
             return
         failed = Cause.FAILED if inspection.verdict is Verdict.CANNOT_JUDGE else None
         self._decide(job, inspection, failed, pixels)
+
+    def _is_late(self, job: Job, frame: Frame, image_ms: float, others_wait: bool) -> bool:
+        """Return True if a frame has its verdict, or would have a result too late while others wait.
+
+        Else, if more images come than the engine can score, each would be begun and be late.
+        """
+        if job.is_decided:
+            return True
+        lane = self._lanes[frame.source]
+        end = time.monotonic() + image_ms / 1000.0
+        return end > frame.due - margin(lane.deadline_ms) and (others_wait or lane.backlog.is_waiting())
 
     def _expire(self, job: Job) -> None:
         frame = job.frame

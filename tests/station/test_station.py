@@ -102,6 +102,28 @@ def test_image_without_result_by_its_deadline_cannot_be_judged(
     assert station.snapshot().missed >= 4
 
 
+def test_image_that_would_be_late_gives_way_to_those_that_wait(
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sources = {
+        name: {"type": "calls", "queue": 9, "deadline_ms": deadline_ms}
+        for name, deadline_ms in {"short": 2_000.0, "long": 60_000.0}.items()
+    }
+    with Station(station_config(engine, tmp_path, sources=sources)) as station:
+        gate = Gate(station, monkeypatch)
+        tickets = [station.intake("long").submit(Trigger(image=part_image()))]
+        assert gate.entered.acquire(timeout=WAIT_S)
+        tickets += [station.intake(name).submit(Trigger(image=part_image())) for name in ("short", "long")]
+        time.sleep(1.2)  # what the engine needs for an image: the second one cannot be in time
+        gate.is_open.set()
+        found = [ticket.decided.result(WAIT_S) for ticket in (tickets[0], tickets[2], tickets[1])]
+    assert [one["verdict"] for one in found] == ["good", "good", "cannot judge"]
+    assert found[2]["reason"] == "no result within 2000 ms"
+    assert found[2]["on_time"]
+    assert gate.entered.acquire(blocking=False)
+    assert not gate.entered.acquire(blocking=False)  # the engine has seen two images only
+
+
 def test_full_queue_replaces_images_of_a_free_camera_but_no_trigger(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
