@@ -14,8 +14,10 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
+from factories.brokers import free_port
 from factories.parts import write_fitted_engine
 from factories.stations import HAS_TOML, WAIT_S
+from factories.webhooks import receiving
 
 pytestmark = pytest.mark.skipif(not HAS_TOML, reason="Python reads TOML since 3.11")
 
@@ -38,14 +40,15 @@ deadline_ms = 60000
 type = "json-lines"
 file = "up/up.jsonl"
 [sinks.down]
-type = "json-lines"
-file = "down/down.jsonl"
+type = "webhook"
+url = "http://127.0.0.1:${PORT}/"
 """
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "adq_edge", "run", "station.toml"]
-    return subprocess.Popen(command, cwd=str(folder), stderr=subprocess.PIPE)
+    environment = {**os.environ, "PORT": str(port)}
+    return subprocess.Popen(command, cwd=str(folder), stderr=subprocess.PIPE, env=environment)
 
 
 def wait_until(is_done: Callable[[], bool], station: subprocess.Popen[bytes]) -> None:
@@ -70,11 +73,9 @@ def test_killed_station_delivers_every_acknowledged_trigger_once_and_in_order(tm
     done = inbox / "done"  # where a file is once its trigger is acknowledged
     done.mkdir(parents=True)
     image = next((tmp_path / "good" / "bolt").iterdir()).read_bytes()
-    late = tmp_path / "down" / "down.jsonl"
-    late.parent.mkdir()
-    os.mkfifo(str(late))  # the sink cannot append to it
+    port = free_port()  # where nothing listens yet
     for kill in range(KILLS):
-        station = start(tmp_path)
+        station = start(tmp_path, port)
         for number in range(IMAGES):
             partial = inbox / f"{kill:03}-{number:03}.part"
             partial.write_bytes(image)
@@ -86,15 +87,17 @@ def test_killed_station_delivers_every_acknowledged_trigger_once_and_in_order(tm
         station.wait()
         assert station.stderr is not None
         station.stderr.close()
-    late.unlink()
-    station = start(tmp_path)
-    wait_until(lambda: len(list(done.iterdir())) == len(records(late)) == KILLS * IMAGES, station)
-    station.send_signal(signal.SIGTERM)
-    errors = station.communicate(timeout=4 * WAIT_S)[1].decode()
+    with receiving(port=port) as server:
+        station = start(tmp_path, port)
+        total = KILLS * IMAGES
+        wait_until(lambda: len(list(done.iterdir())) == len(server.received) == total, station)
+        station.send_signal(signal.SIGTERM)
+        errors = station.communicate(timeout=4 * WAIT_S)[1].decode()
     assert station.returncode == 0, errors
     judged = {path.name for path in done.iterdir()}
     assert judged == {f"{kill:03}-{number:03}.png" for kill in range(KILLS) for number in range(IMAGES)}
-    up, down = records(tmp_path / "up" / "up.jsonl"), records(late)
+    up = records(tmp_path / "up" / "up.jsonl")
+    down = [json.loads(body) for _, body in server.received]
     assert {record["verdict"] for record in up} == {"good"}
     assert sorted(Path(record["image"]).name for record in down) == sorted(judged)
     assert down == up

@@ -162,7 +162,10 @@ def test_the_station_file_takes_the_password_from_the_environment(monkeypatch: p
     sink = {"type": "mqtt", "host": "broker", "username": "line4", "password": "${MQTT_PASSWORD}"}
     document = {
         "engines": {"e": {"file": "e.onnx"}},
-        "sources": {"top": {"type": "mqtt", "host": "broker", "topic": "line4/trigger", "camera": "cam"}},
+        "sources": {
+            "cam": {"type": "camera", "device": 0, "trigger": "software"},
+            "top": {"type": "mqtt", "host": "broker", "topic": "line4/trigger", "camera": "cam"},
+        },
         "sinks": {"plant": sink},
     }
     config = parse_config(document, Place("station.toml", Path(), ""))
