@@ -96,7 +96,7 @@ test-device:
 	@shared=$$(mktemp -d); trap 'rm -rf "$$shared"' EXIT; \
 	ADQ_EDGE_TEST_SHARED="$$shared" PYTHONPATH=tests $(DEVICE)/bin/pytest -p factories.without_torch -m 'not gpu and not arm'
 
-# make test-arm           the device half on emulated Arm: two systems of real aarch64 wheels; about 6 minutes, and
+# make test-arm           the device half on emulated Arm: two systems of real aarch64 wheels; about 8 minutes, and
 #                         1 minute of set-up once (tools/arm; ADQ_EDGE_ARM_CACHE names the folder of the systems)
 test-arm: dev
 	$(RUN)/python -m tools.arm

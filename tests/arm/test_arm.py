@@ -46,7 +46,7 @@ FAST_TESTS = (
     *(
         "core/test_text.py",
         "core/test_records.py",
-        "decision/test_conformal.py",
+        "decision/test_recognition.py",
         "hardware/test_environment.py",
     ),
     *("metrics/test_snr.py", "runtimes/test_engine_file.py", "runtimes/test_threads.py"),
@@ -61,10 +61,16 @@ class Board:
 
     def python(self, *arguments: str, cpu: str = NO_DOT_PRODUCT, **variables: str) -> str:
         """Run Python with environment variables; return its standard output."""
+        return self.run(*arguments, cpu=cpu, **variables).stdout
+
+    def run(
+        self, *arguments: str, cpu: str = NO_DOT_PRODUCT, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python with environment variables to its end."""
         command = EmulatedSystem(self.system, cpu, self.folder).command(["python3", *arguments], variables)
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_RUN, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done
 
     def adq_edge(self, *arguments: str, cpu: str = NO_DOT_PRODUCT) -> Any:
         """Run a verb; return the document that it prints with --json."""
@@ -173,8 +179,8 @@ def test_openvino_with_most_layers_in_float_keeps_the_maps(board: Board):
     if not any(wheel.startswith("openvino==") for wheel in board.system.pinned_wheels()):
         pytest.skip("no OpenVINO for this system")
     options = ("--int8", "--runtime", "openvino", "--calib-data", "parts", "--samples", "2")
-    said = board.python("-m", "adq_edge", "build", "bundle", *options, "--output", "openvino.onnx")
-    assert "layers of this INT8 engine in integers here. ONNX Runtime may be faster" in said
+    built = board.run("-m", "adq_edge", "build", "bundle", *options, "--output", "openvino.onnx")
+    assert "layers of this INT8 engine in integers here" in " ".join(built.stderr.split())
     expected = board.maps("engine.onnx", "onnxruntime", DOT_PRODUCT)
     assert snr_db(expected, board.maps("openvino.onnx", "openvino", DOT_PRODUCT)) > 20
 

@@ -1,7 +1,6 @@
 """Set up the emulated Arm systems, or run a program in one.
 
 python -m tools.arm                                        # set up
-python -m tools.arm --check                                # exit code 0 if nothing has to be downloaded
 python -m tools.arm --run current cortex-a76 -- python3 -V   # run a program; its folder /scratch is this one
 """
 
@@ -15,16 +14,15 @@ from pathlib import Path
 
 from adq_edge.core.errors import AdqError
 from tools.arm.emulation import CPUS, EmulatedSystem, why_no_emulation
-from tools.arm.setup import is_complete, set_up
+from tools.arm.setup import set_up
 from tools.arm.systems import SYSTEMS
 
 
 def main() -> int:
-    """Set up, check or run; return the exit code."""
+    """Set up or run; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="download nothing")
     parser.add_argument("--run", nargs=2, metavar=("SYSTEM", "CPU"), help=f"CPU: {' or '.join(CPUS)}")
     parser.add_argument("program", nargs="*")
     asked = parser.parse_args()
@@ -32,8 +30,6 @@ def main() -> int:
         problem = why_no_emulation()
         if problem is not None:
             raise AdqError(f"cannot emulate Arm: {problem}", fix="Run it as root, on such a kernel")
-        if asked.check:
-            return 0 if is_complete() else 1
         if asked.run:
             (system,) = (system for system in SYSTEMS if system.name == asked.run[0])
             command = EmulatedSystem(system, asked.run[1], Path.cwd()).command(asked.program)
