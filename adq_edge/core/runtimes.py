@@ -163,7 +163,8 @@ def load_library(runtime: Runtime) -> Any:
     Raises:
         MissingDependencyError: the library is not installed or cannot be loaded.
     """
-    refuse_telemetry()
+    if runtime is OPENVINO:
+        refuse_telemetry()
     if runtime is ONNXRUNTIME and _ends_the_process():
         what = f"{runtime.label} 1.19 or earlier cannot start on Arm where /sys is hidden"
         raise MissingDependencyError(what, fix="Start the container with docker run -v /sys:/sys:ro")

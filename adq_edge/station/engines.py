@@ -31,6 +31,7 @@ _OPTION = re.compile(r"--(false-rejects|min-area|runtime|threads)\b")
 _ORIGINS = (FileKind.BUNDLE, FileKind.MODEL, FileKind.MANIFEST, FileKind.CHECKPOINT, FileKind.RANGES)
 """The kinds of files that an engine is made from."""
 _RECENT = 5
+"""Images whose shortest time is the least time of the next one."""
 _FAILURES = 3
 """Failures in a row after which the engine is loaded again."""
 
@@ -148,7 +149,7 @@ class StationEngine:
         pixels: np.ndarray,
         name: str,
         index: Optional[int],
-        is_late: Callable[[float, bool], bool] = lambda ms, others_wait: False,
+        is_late: Callable[[float, bool], bool],
     ) -> Inspection:
         """Inspect a uint8 `[H, W, 3]` RGB image of the product at `index`; None recognizes it.
 
@@ -166,7 +167,9 @@ class StationEngine:
         inspector = self.inspector
         batch = resize_image(pixels, inspector.engine.sidecar.image_size)[np.newaxis]
         with self._turn():
-            if is_late(min(self._recent_ms, default=0.0), self._waiting > 0):
+            with self._lock:
+                least_ms, others_wait = min(self._recent_ms, default=0.0), self._waiting > 0
+            if is_late(least_ms, others_wait):
                 raise TooLateError
             output = self._score(inspector, batch)
         if self._failures:
@@ -191,7 +194,8 @@ class StationEngine:
         except BaseException:
             self._count_failure(inspector)
             raise
-        self._recent_ms.append(1000.0 * (time.monotonic() - started))
+        with self._lock:
+            self._recent_ms.append(1000.0 * (time.monotonic() - started))
         return output
 
     def _count_failure(self, inspector: Inspector) -> None:
